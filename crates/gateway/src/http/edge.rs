@@ -38,7 +38,7 @@ use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::client_address::{AddressKey, client_address};
 use crate::http::event_stream::EventStreamRequest;
-use crate::http::handshake::Handshake;
+use crate::http::handshake::{Handshake, Upgrade};
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::http::page::Page;
 use crate::http::refusal::Refusal;
@@ -62,10 +62,11 @@ mod route;
 mod waiting_room;
 
 pub(crate) use addresses::AddressLimits;
-use addresses::{AddressRefusal, Addresses};
+use addresses::Addresses;
 use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
 use heads::{Head, Heads};
+use places::ComeBack;
 use route::Route;
 use waiting_room::WaitingRoom;
 
@@ -360,25 +361,10 @@ impl Edge {
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
-        let place = self.enter(request, peer.ip());
-        self.handshake.await_key(request, unix_ms()).await;
-        let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        // A refused upgrade costs the others no turn and no place, but its address one until its socket has ended.
-        let place = match place {
-            place if matches!(upgrade.opening, Opening::Refused { .. }) => place.unwrap_or_default(),
-            _ if !self.takes_clients() => return Err(Refusal::draining()),
-            _ if self.diverts(upgrade.cookie) => return Err(Refusal::elsewhere()),
-            Err(refusal) => {
-                upgrade.opening = self.crowded(refusal);
-                None
-            }
-            Ok(place) => {
-                let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
-                if let Some(refused) = self.admit(has_token).await {
-                    upgrade.opening = refused;
-                }
-                place
-            }
+        let (upgrade, place) = match self.enter(request, peer.ip()) {
+            // Checking a token costs time, so the limit comes before it.
+            Err(refusal) => (self.handshake.refuse(request, self.crowded(refusal).opening(), session_id)?, None),
+            Ok(place) => (self.decide(request, path_tenant.as_ref(), session_id).await?, place),
         };
         // The place is reserved before the state is read: a drain first closes admission and then counts.
         let mut reservation = self.hub.reserve();
@@ -396,6 +382,32 @@ impl Edge {
         Ok(response)
     }
 
+    /// Decides about an upgrade whose address may have one more connection.
+    async fn decide(
+        &self,
+        request: &Request<Incoming>,
+        path_tenant: Option<&TenantId>,
+        session_id: SessionId,
+    ) -> Result<Upgrade, Refusal> {
+        self.handshake.await_key(request, unix_ms()).await;
+        let mut upgrade = self.handshake.decide(request, path_tenant, unix_s(), session_id)?;
+        // A refused upgrade costs the others no turn and no place, but its address one until its socket has ended.
+        if matches!(upgrade.opening, Opening::Refused { .. }) {
+            return Ok(upgrade);
+        }
+        if !self.takes_clients() {
+            return Err(Refusal::draining());
+        }
+        if self.diverts(upgrade.cookie) {
+            return Err(Refusal::elsewhere());
+        }
+        let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
+        if let Some(later) = self.admit(has_token).await {
+            upgrade.opening = later.opening();
+        }
+        Ok(upgrade)
+    }
+
     /// Decides about an event stream. A client that has to reconnect gets a new routing cookie, so that a balancer
     /// sends it to another instance.
     async fn event_stream(
@@ -405,7 +417,25 @@ impl Edge {
         path_tenant: Option<TenantId>,
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
-        let place = self.enter(request, peer.ip());
+        let comes_back = |cookie: RoutingCookie, message: &str, after_ms| {
+            let cookie = self.handshake.set_cookie(request.headers(), cookie.renewed(session_id));
+            Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
+        };
+        // The same before and after the wait: a client that is sent on costs the others no turn.
+        let goes_away =
+            |cookie| comes_back(cookie, "this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
+        let place = match self.enter(request, peer.ip()) {
+            Ok(place) => place,
+            // Checking a token costs time, so the limit comes before it.
+            Err(refusal) => {
+                let cookie = self.handshake.routing_cookie(request.headers(), session_id);
+                if !self.takes_clients() {
+                    return goes_away(cookie);
+                }
+                let ComeBack { message, retry_after_ms } = self.crowded(refusal);
+                return comes_back(cookie, message, retry_after_ms);
+            }
+        };
         self.handshake.await_key(request, unix_ms()).await;
         let wanted = match self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id) {
             // The client would not come back after another status than 200.
@@ -414,31 +444,21 @@ impl Edge {
             }
             decided => decided?,
         };
-        let comes_back = |message: &str, after_ms| {
-            let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
-            Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
-        };
-        // The same before and after the wait: a client that is sent on costs the others no turn.
-        let goes_away = || comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
         if !self.takes_clients() {
-            return goes_away();
+            return goes_away(wanted.cookie);
         }
         if self.diverts(wanted.cookie) {
             self.diversion.remember(session_id, Instant::now());
             let message = "this instance has more than its share of clients; others have room";
-            return comes_back(message, COME_BACK_ELSEWHERE_MS);
+            return comes_back(wanted.cookie, message, COME_BACK_ELSEWHERE_MS);
         }
-        let (place, throttled) = match place {
-            Ok(place) => (place, self.admit(true).await),
-            Err(refusal) => (None, Some(self.crowded(refusal))),
-        };
-        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled {
-            return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
+        if let Some(ComeBack { message, retry_after_ms }) = self.admit(true).await {
+            return comes_back(wanted.cookie, message, retry_after_ms);
         }
         let mut reservation = self.hub.reserve();
         reservation.hold(place);
         if !self.takes_clients() {
-            return goes_away();
+            return goes_away(wanted.cookie);
         }
         let EventStreamRequest { identity, session, channels, presence, cookie } = wanted;
         let cookie = self.handshake.set_cookie(request.headers(), cookie);

@@ -88,6 +88,23 @@ impl Handshake {
         Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
     }
 
+    /// The same for a client that is refused whatever its token says. So the token is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the request is not a well-formed upgrade.
+    pub(crate) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        refused: Opening,
+        fresh: SessionId,
+    ) -> Result<Upgrade, Refusal> {
+        let accept = well_formed::check(request)?;
+        let subprotocol = Offers::read(request.headers()).speaks_v1;
+        let cookie = self.routing_cookie(request.headers(), fresh);
+        Ok(Upgrade { accept, subprotocol, cookie, opening: refused })
+    }
+
     /// The channel families, which define the grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         &self.families

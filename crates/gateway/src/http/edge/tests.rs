@@ -759,6 +759,44 @@ async fn each_client_address_has_its_own_limits() {
     }
 }
 
+/// Above the limit of its address, a client is refused before its token is looked at, or its key is waited for.
+#[tokio::test]
+async fn attempts_above_the_limit_of_an_address_cost_no_check_of_a_token() {
+    let config = EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 1, connects_per_second: 0 },
+        trusted_proxies: TrustedProxies::default(),
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    };
+    let test = async {
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        edge.connect().await.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        let _first = edge.next_handoff().await;
+        let mut stream = edge.connect().await;
+        let forged = "Authorization: Bearer a.b.c\r\nSec-WebSocket-Protocol: tidegate.v1\r\n";
+        stream.write_all(upgrade("/ws", forged).as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.contains("sec-websocket-protocol: tidegate.v1\r\n"), "{head}");
+        let Opening::Refused { code, retry_after_ms, .. } = edge.next_handoff().await.opening else {
+            panic!("refused")
+        };
+        assert!(code == ErrorCode::Unavailable && retry_after_ms.is_some(), "{code:?}");
+        let stream = format!("GET /sse?channels=collection:1 HTTP/1.1\r\nHost: x\r\n{forged}\r\n");
+        let answer = edge.exchange(stream.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\n\r\nretry: "), "{answer}");
+        let malformed = upgrade("/ws", "").replace("Version: 13", "Version: 8");
+        assert!(edge.exchange(malformed.as_bytes()).await.starts_with("HTTP/1.1 426 "));
+        edge.health.advance(Phase::Draining);
+        assert!(edge.exchange(upgrade("/ws", forged).as_bytes()).await.starts_with("HTTP/1.1 503 "));
+        assert!(edge.exchange(stream.as_bytes()).await.contains("retry: 100\n"), "another instance takes it");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 /// Also those that are refused for their token, until their sockets have ended.
 #[tokio::test]
 async fn refused_upgrades_count_for_their_address() {
