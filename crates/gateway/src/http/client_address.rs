@@ -27,14 +27,27 @@ impl AddressKey {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// The address of the other end, or the one that a trusted proxy gave at the beginning of the connection.
+    pub(crate) address: SocketAddr,
+    /// Whether a trusted proxy began the connection without an address: its client is not known, whatever a header
+    /// says, because a proxy that forwards bytes does not check headers.
+    pub(crate) is_unknown: bool,
+}
+
 /// The client of a request that came from `peer`. `None` if it came from a trusted proxy that does not say for whom: no
 /// limit for one client may apply to it.
 ///
 /// Each proxy appends the address that it got the request from. So the list is read from its end, and the first address
 /// that is no trusted proxy is the client. Everything before it is what the client claims.
-pub(crate) fn client_address(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> Option<AddressKey> {
-    if !proxies.trust(peer) {
-        return Some(AddressKey::of(peer));
+pub(crate) fn client_address(proxies: &TrustedProxies, peer: Peer, headers: &HeaderMap) -> Option<AddressKey> {
+    if peer.is_unknown {
+        return None;
+    }
+    if !proxies.trust(peer.address.ip()) {
+        return Some(AddressKey::of(peer.address.ip()));
     }
     let name = match proxies.header {
         ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
@@ -94,7 +107,10 @@ mod tests {
         // The header that is not configured says nothing.
         let other = if header == ForwardedHeader::Forwarded { X_FORWARDED_FOR } else { FORWARDED };
         headers.append(other, "6.6.6.6".parse().unwrap());
-        client_address(&proxies, peer.parse().unwrap(), &headers).map(|key| match key {
+        let address = SocketAddr::new(peer.parse().unwrap(), 1);
+        let unknown = client_address(&proxies, Peer { address, is_unknown: true }, &headers);
+        assert_eq!(unknown, None, "a proxy that did not say for whom it connects");
+        client_address(&proxies, Peer { address, is_unknown: false }, &headers).map(|key| match key {
             AddressKey::V4(address) => address.to_string(),
             AddressKey::V6([a, b, c, d]) => format!("{a:x}:{b:x}:{c:x}:{d:x}"),
         })

@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,7 +36,7 @@ use crate::health::instance_state::InstanceState;
 use crate::host::clock::unix_ms;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
-use crate::http::client_address::{AddressKey, client_address};
+use crate::http::client_address::{AddressKey, Peer, client_address};
 use crate::http::event_stream::EventStreamRequest;
 use crate::http::handshake::{Handshake, Upgrade};
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -230,7 +230,7 @@ impl Edge {
                     return tracing::debug!(%peer, %error, "PROXY protocol failed");
                 }
             };
-            let head = self.heads.begin(AddressKey::of(peer.ip()));
+            let head = self.heads.begin(AddressKey::of(peer.address.ip()));
             let evicted = Rc::clone(&head.evicted);
             tokio::select! {
                 () = self.speak(stream, peer, head) => {}
@@ -242,7 +242,7 @@ impl Edge {
         }
     }
 
-    async fn speak(&self, stream: TcpStream, peer: SocketAddr, head: Head<'_>) {
+    async fn speak(&self, stream: TcpStream, peer: Peer, head: Head<'_>) {
         match &self.config.tls {
             None => self.speak_http(stream, peer, head).await,
             Some(tls) => match tls.accept(stream).await {
@@ -255,16 +255,17 @@ impl Edge {
         }
     }
 
-    /// The address that a connection comes from: the peer's, or what a trusted proxy says at its beginning.
-    async fn peer(&self, stream: &mut TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
+    /// Where a connection comes from: its other end, or what a trusted proxy says at its beginning.
+    async fn peer(&self, stream: &mut TcpStream, address: SocketAddr) -> io::Result<Peer> {
         let proxies = &self.config.trusted_proxies;
-        if !proxies.speak_proxy_protocol || !proxies.trust(peer.ip()) {
-            return Ok(peer);
+        if !proxies.speak_proxy_protocol || !proxies.trust(address.ip()) {
+            return Ok(Peer { address, is_unknown: false });
         }
-        Ok(proxy_protocol::read_header(stream).await?.unwrap_or(peer))
+        let named = proxy_protocol::read_header(stream).await?;
+        Ok(Peer { address: named.unwrap_or(address), is_unknown: named.is_none() })
     }
 
-    async fn speak_http<T: HandOver>(&self, stream: T, peer: SocketAddr, head: Head<'_>) {
+    async fn speak_http<T: HandOver>(&self, stream: T, peer: Peer, head: Head<'_>) {
         let (pending, head) = (Cell::new(None), Cell::new(Some(head)));
         let service = service_fn(|request| {
             drop(head.take()); // It has arrived.
@@ -309,7 +310,7 @@ impl Edge {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
         let routed = Route::of(request.method(), request.uri().path(), &self.config.paths, self.page.is_some());
@@ -347,7 +348,7 @@ impl Edge {
                 let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (code, reason) = (refusal.status.as_u16(), refusal.message.clone().into_owned());
                 let refused = RefusedClient { code, reason, ..RefusedClient::default() };
-                self.refusal_log.borrow_mut().write(&refused, Some(peer), now_ms);
+                self.refusal_log.borrow_mut().write(&refused, Some(peer.address), now_ms);
             }
             self.readable(&request, answer::refusal(&refusal))
         }))
@@ -356,12 +357,12 @@ impl Edge {
     async fn upgrade(
         &self,
         request: &Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         path_tenant: Option<TenantId>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
-        let (upgrade, place) = match self.enter(request, peer.ip()) {
+        let (upgrade, place) = match self.enter(request, peer) {
             // Checking a token costs time, so the limit comes before it.
             Err(refusal) => (self.handshake.refuse(request, self.crowded(refusal).opening(), session_id)?, None),
             Ok(place) => (self.decide(request, path_tenant.as_ref(), session_id).await?, place),
@@ -413,7 +414,7 @@ impl Edge {
     async fn event_stream(
         &self,
         request: &Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         path_tenant: Option<TenantId>,
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
@@ -424,7 +425,7 @@ impl Edge {
         // The same before and after the wait: a client that is sent on costs the others no turn.
         let goes_away =
             |cookie| comes_back(cookie, "this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
-        let place = match self.enter(request, peer.ip()) {
+        let place = match self.enter(request, peer) {
             Ok(place) => place,
             // Checking a token costs time, so the limit comes before it.
             Err(refusal) => {

@@ -48,7 +48,7 @@ impl Edge {
     pub(super) fn enter(
         &self,
         request: &Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
     ) -> Result<Option<AddressPlace>, AddressRefusal> {
         let client = client_address(&self.config.trusted_proxies, peer, request.headers());
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);

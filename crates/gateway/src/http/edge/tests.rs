@@ -846,10 +846,21 @@ async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
         paths: Paths::default(),
     };
     let test = async {
-        let edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
         let probe = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
         assert_eq!(edge.exchange(probe.as_bytes()).await, "");
         assert!(edge.exchange(format!("PROXY UNKNOWN\r\n{probe}").as_bytes()).await.starts_with("HTTP/1.1 200 "));
+        // A proxy that forwards bytes passes on what its client claims.
+        let claimed = upgrade("/ws", "X-Forwarded-For: 6.6.6.6\r\n");
+        let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        let mut kept = Vec::new();
+        for header in [&b"PROXY UNKNOWN\r\n"[..], &local[..], b"PROXY TCP4 6.6.6.6 127.0.0.1 1 2\r\n"].repeat(3) {
+            edge.connect().await.write_all(&[header, claimed.as_bytes()].concat()).await.unwrap();
+            kept.push(edge.next_handoff().await);
+        }
+        let is_open = |handoff: &Handoff| matches!(handoff.opening, Opening::AwaitHello);
+        let open: Vec<bool> = kept.iter().map(is_open).collect();
+        assert_eq!(open, [true, true, true, true, true, true, true, true, false], "two of the one that is named");
         let mut other = connect_from(9, edge.address).await;
         other.write_all(probe.as_bytes()).await.unwrap();
         assert!(read_to_end(&mut other).await.starts_with("HTTP/1.1 200 "), "the kubelet has no header");
