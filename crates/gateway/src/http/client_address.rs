@@ -56,7 +56,7 @@ pub(crate) fn client_address(proxies: &TrustedProxies, peer: Peer, headers: &Hea
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
     for line in lines.into_iter().rev() {
         // A line that is not text hides nothing: its addresses are.
-        for element in line.rsplit(|byte| *byte == b',') {
+        for element in rsplit_unquoted(line, b',') {
             let element = element.trim_ascii();
             if element.is_empty() {
                 continue;
@@ -78,12 +78,49 @@ pub(crate) fn client_address(proxies: &TrustedProxies, peer: Peer, headers: &Hea
 
 /// The value of `for` in one element of `Forwarded` (RFC 7239 §4), without quotes.
 fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
-    element.split(|byte| *byte == b';').find_map(|pair| {
+    rsplit_unquoted(element, b';').find_map(|pair| {
         let pair = pair.trim_ascii();
         let (name, value) = pair.split_at_checked(4)?;
         name.eq_ignore_ascii_case(b"for=")
             .then(|| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
     })
+}
+
+/// The parts of a header between separators that are not in quoted strings (RFC 9110 §5.6.4), from the last to the first.
+/// It is read from its end, so that a quote in what a client claims does not hide what a proxy has appended. Of a stray
+/// quote and everything before it, one part remains.
+fn rsplit_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at = last_unquoted(text, separator);
+        rest = at.map(|at| &text[..at]);
+        Some(at.map_or(text, |at| &text[at + 1..]))
+    })
+}
+
+fn last_unquoted(text: &[u8], separator: u8) -> Option<usize> {
+    let mut end = text.len();
+    loop {
+        let at = text[..end].iter().rposition(|byte| *byte == separator || *byte == b'"')?;
+        if text[at] == separator {
+            return Some(at);
+        }
+        end = opening_quote(&text[..at])?;
+    }
+}
+
+/// The quote that begins a quoted string whose content ends with `text`.
+fn opening_quote(text: &[u8]) -> Option<usize> {
+    let mut end = text.len();
+    loop {
+        let at = text[..end].iter().rposition(|byte| *byte == b'"')?;
+        let is_escaped = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+        if !is_escaped {
+            return Some(at);
+        }
+        end = at;
+    }
 }
 
 /// An address, with or without a port and brackets.
@@ -148,6 +185,20 @@ mod tests {
             (b"for=9.9.9.9, for=\"1.1.1.1:80\", for=10.2.2.2", Some("1.1.1.1")),
             (b"for=\"[2001:db8:cafe::17]:4711\"", Some("2001:db8:cafe:0")),
             (b"for=_hidden", None),
+            // A proxy quotes what comes from the client, and escapes its quotes.
+            (b"for=1.1.1.1;host=\"a, for=6.6.6.6\"", Some("1.1.1.1")),
+            (b"for=1.1.1.1;host=\"a;for=6.6.6.6\"", Some("1.1.1.1")),
+            (b"host=\"a;for=6.6.6.6\";for=1.1.1.1", Some("1.1.1.1")),
+            (b"for=1.1.1.1;host=\"a\\\", for=6.6.6.6\"", Some("1.1.1.1")),
+            (b"for=1.1.1.1;host=\"a\\\\\", for=10.2.2.2;host=\";, \"", Some("1.1.1.1")),
+            (b"for=1.1.1.1;host=\"a, for=6.6.6.6\", for=10.2.2.2", Some("1.1.1.1")),
+            // A quote of the client hides nothing that a proxy has appended.
+            (b"for=\"6.6.6.6, for=1.1.1.1", Some("1.1.1.1")),
+            (b"for=\"6.6.6.6, for=\"1.1.1.1:80\";host=\"x\"", Some("1.1.1.1")),
+            (b"for=6.6.6.6, for=\"9.9.9.9, for=10.2.2.2", None),
+            (b"for=6.6.6.6;host=\"a", None),
+            (b"for=6.6.6.6, for=1.1.1.1;host=\"a", None),
+            (b"\"", None),
             (b"proto=https", None),
         ] {
             assert_eq!(says(&[line]).as_deref(), expected, "{}", line.escape_ascii());
