@@ -252,6 +252,17 @@ def haproxy_follows_the_fleet(items):
     return found
 
 
+def clients_have_addresses(items):
+    """HAProxy says for whom it connects, and the gateways believe it. The network of the pods is the cluster's: any will do."""
+    own = environment(items, pod(one(items, "Deployment", GATEWAY))["containers"][0])
+    found = [] if own.get("TIDEGATE_HTTP_TRUSTED_PROXIES") else ["the limits of one client address apply to each HAProxy"]
+    if own.get("TIDEGATE_HTTP_FORWARDED_HEADER", "x-forwarded-for") != "x-forwarded-for" or own.get("TIDEGATE_HTTP_PROXY_PROTOCOL", "false") != "false":
+        found.append("the gateways do not read the header that HAProxy writes")
+    if not re.search(r"^\s*option forwardfor$", (manifests.ROOT / "haproxy/haproxy.cfg").read_text(), re.MULTILINE):
+        found.append("HAProxy does not say for whom it connects")
+    return found
+
+
 RULES = [
     one_autoscaler_owns_replicas,
     autoscaler_is_the_owners,
@@ -264,4 +275,5 @@ RULES = [
     references_exist,
     pods_are_restricted,
     haproxy_follows_the_fleet,
+    clients_have_addresses,
 ]

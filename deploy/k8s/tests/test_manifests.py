@@ -151,11 +151,13 @@ PLANTED = [
     (rules.haproxy_follows_the_fleet, lambda items: set_env(items, "LB_GATEWAYS_MAX", "20")),
     (rules.haproxy_follows_the_fleet, lambda items: set_env(items, "LB_MAXCONN", "6000")),
     (rules.haproxy_follows_the_fleet, lambda items: set_env(items, "LB_GATEWAY_MAX", "24")),
+    (rules.clients_have_addresses, lambda items: set_env(items, "TIDEGATE_HTTP_TRUSTED_PROXIES", "", "tidegate")),
+    (rules.clients_have_addresses, lambda items: set_env(items, "TIDEGATE_HTTP_FORWARDED_HEADER", "forwarded", "tidegate")),
 ]
 
 
-def set_env(items, wanted, value):
-    variables = container(items, "tidegate-haproxy")["env"]
+def set_env(items, wanted, value, deployment="tidegate-haproxy"):
+    variables = container(items, deployment).setdefault("env", [])
     variables[:] = [env for env in variables if env["name"] != wanted] + [{"name": wanted, "value": value}]
 
 

@@ -222,7 +222,13 @@ impl Verifier {
         if kid.is_some() && self.keys.iter().any(|(key, _)| key.kid() == kid) {
             return;
         }
-        let unknown = self.key_sets().filter(|set| matches!(set.find(kid, now_ms), KeyLookup::Unknown));
+        let is_unknown = |set: &&Arc<KeySet>| matches!(set.find(kid, now_ms), KeyLookup::Unknown);
+        let unknown: Vec<_> = self.key_sets().filter(is_unknown).collect();
+        // A configured key without a kid may verify it, or a key of another set.
+        if unknown.is_empty() || !matches!(self.verify_signature(token, &header, now_ms), Err(TokenError::KeysPending))
+        {
+            return;
+        }
         let fetched = async {
             for set in unknown {
                 set.until_fetched(now_ms).await;

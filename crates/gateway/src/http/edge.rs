@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,9 +36,9 @@ use crate::health::instance_state::InstanceState;
 use crate::host::clock::unix_ms;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
-use crate::http::client_address::{AddressKey, client_address};
+use crate::http::client_address::{AddressKey, Peer, client_address};
 use crate::http::event_stream::EventStreamRequest;
-use crate::http::handshake::Handshake;
+use crate::http::handshake::{Handshake, Upgrade};
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::http::page::Page;
 use crate::http::refusal::Refusal;
@@ -62,10 +62,11 @@ mod route;
 mod waiting_room;
 
 pub(crate) use addresses::AddressLimits;
-use addresses::{AddressRefusal, Addresses};
+use addresses::Addresses;
 use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
 use heads::{Head, Heads};
+use places::ComeBack;
 use route::Route;
 use waiting_room::WaitingRoom;
 
@@ -229,7 +230,7 @@ impl Edge {
                     return tracing::debug!(%peer, %error, "PROXY protocol failed");
                 }
             };
-            let head = self.heads.begin(AddressKey::of(peer.ip()));
+            let head = self.heads.begin(AddressKey::of(peer.address.ip()));
             let evicted = Rc::clone(&head.evicted);
             tokio::select! {
                 () = self.speak(stream, peer, head) => {}
@@ -241,7 +242,7 @@ impl Edge {
         }
     }
 
-    async fn speak(&self, stream: TcpStream, peer: SocketAddr, head: Head<'_>) {
+    async fn speak(&self, stream: TcpStream, peer: Peer, head: Head<'_>) {
         match &self.config.tls {
             None => self.speak_http(stream, peer, head).await,
             Some(tls) => match tls.accept(stream).await {
@@ -254,16 +255,17 @@ impl Edge {
         }
     }
 
-    /// The address that a connection comes from: the peer's, or what a trusted proxy says at its beginning.
-    async fn peer(&self, stream: &mut TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
+    /// Where a connection comes from: its other end, or what a trusted proxy says at its beginning.
+    async fn peer(&self, stream: &mut TcpStream, address: SocketAddr) -> io::Result<Peer> {
         let proxies = &self.config.trusted_proxies;
-        if !proxies.speak_proxy_protocol || !proxies.trust(peer.ip()) {
-            return Ok(peer);
+        if !proxies.speak_proxy_protocol || !proxies.trust(address.ip()) {
+            return Ok(Peer { address, is_unknown: false });
         }
-        Ok(proxy_protocol::read_header(stream).await?.unwrap_or(peer))
+        let named = proxy_protocol::read_header(stream).await?;
+        Ok(Peer { address: named.unwrap_or(address), is_unknown: named.is_none() })
     }
 
-    async fn speak_http<T: HandOver>(&self, stream: T, peer: SocketAddr, head: Head<'_>) {
+    async fn speak_http<T: HandOver>(&self, stream: T, peer: Peer, head: Head<'_>) {
         let (pending, head) = (Cell::new(None), Cell::new(Some(head)));
         let service = service_fn(|request| {
             drop(head.take()); // It has arrived.
@@ -308,7 +310,7 @@ impl Edge {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
         let routed = Route::of(request.method(), request.uri().path(), &self.config.paths, self.page.is_some());
@@ -346,7 +348,7 @@ impl Edge {
                 let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (code, reason) = (refusal.status.as_u16(), refusal.message.clone().into_owned());
                 let refused = RefusedClient { code, reason, ..RefusedClient::default() };
-                self.refusal_log.borrow_mut().write(&refused, Some(peer), now_ms);
+                self.refusal_log.borrow_mut().write(&refused, Some(peer.address), now_ms);
             }
             self.readable(&request, answer::refusal(&refusal))
         }))
@@ -355,30 +357,15 @@ impl Edge {
     async fn upgrade(
         &self,
         request: &Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         path_tenant: Option<TenantId>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
-        let place = self.enter(request, peer.ip());
-        self.handshake.await_key(request, unix_ms()).await;
-        let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        // A refused upgrade costs the others no turn and no place.
-        let place = match place {
-            _ if matches!(upgrade.opening, Opening::Refused { .. }) => None,
-            _ if !self.takes_clients() => return Err(Refusal::draining()),
-            _ if self.diverts(upgrade.cookie) => return Err(Refusal::elsewhere()),
-            Err(refusal) => {
-                upgrade.opening = self.crowded(refusal);
-                None
-            }
-            Ok(place) => {
-                let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
-                if let Some(refused) = self.admit(has_token).await {
-                    upgrade.opening = refused;
-                }
-                place
-            }
+        let (upgrade, place) = match self.enter(request, peer) {
+            // Checking a token costs time, so the limit comes before it.
+            Err(refusal) => (self.handshake.refuse(request, self.crowded(refusal).opening(), session_id)?, None),
+            Ok(place) => (self.decide(request, path_tenant.as_ref(), session_id).await?, place),
         };
         // The place is reserved before the state is read: a drain first closes admission and then counts.
         let mut reservation = self.hub.reserve();
@@ -396,16 +383,60 @@ impl Edge {
         Ok(response)
     }
 
+    /// Decides about an upgrade whose address may have one more connection.
+    async fn decide(
+        &self,
+        request: &Request<Incoming>,
+        path_tenant: Option<&TenantId>,
+        session_id: SessionId,
+    ) -> Result<Upgrade, Refusal> {
+        self.handshake.await_key(request, unix_ms()).await;
+        let mut upgrade = self.handshake.decide(request, path_tenant, unix_s(), session_id)?;
+        // A refused upgrade costs the others no turn and no place, but its address one until its socket has ended.
+        if matches!(upgrade.opening, Opening::Refused { .. }) {
+            return Ok(upgrade);
+        }
+        if !self.takes_clients() {
+            return Err(Refusal::draining());
+        }
+        if self.diverts(upgrade.cookie) {
+            return Err(Refusal::elsewhere());
+        }
+        let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
+        if let Some(later) = self.admit(has_token).await {
+            upgrade.opening = later.opening();
+        }
+        Ok(upgrade)
+    }
+
     /// Decides about an event stream. A client that has to reconnect gets a new routing cookie, so that a balancer
     /// sends it to another instance.
     async fn event_stream(
         &self,
         request: &Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         path_tenant: Option<TenantId>,
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
-        let place = self.enter(request, peer.ip());
+        let comes_back = |cookie: RoutingCookie, message: &str, after_ms| {
+            let cookie = self.handshake.set_cookie(request.headers(), cookie.renewed(session_id));
+            Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
+        };
+        // The same before and after the wait: a client that is sent on costs the others no turn.
+        let goes_away =
+            |cookie| comes_back(cookie, "this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
+        let place = match self.enter(request, peer) {
+            Ok(place) => place,
+            // Checking a token costs time, so the limit comes before it.
+            Err(refusal) => {
+                let cookie = self.handshake.routing_cookie(request.headers(), session_id);
+                if !self.takes_clients() {
+                    return goes_away(cookie);
+                }
+                let ComeBack { message, retry_after_ms } = self.crowded(refusal);
+                return comes_back(cookie, message, retry_after_ms);
+            }
+        };
         self.handshake.await_key(request, unix_ms()).await;
         let wanted = match self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id) {
             // The client would not come back after another status than 200.
@@ -414,31 +445,21 @@ impl Edge {
             }
             decided => decided?,
         };
-        let comes_back = |message: &str, after_ms| {
-            let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
-            Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
-        };
-        // The same before and after the wait: a client that is sent on costs the others no turn.
-        let goes_away = || comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
         if !self.takes_clients() {
-            return goes_away();
+            return goes_away(wanted.cookie);
         }
         if self.diverts(wanted.cookie) {
             self.diversion.remember(session_id, Instant::now());
             let message = "this instance has more than its share of clients; others have room";
-            return comes_back(message, COME_BACK_ELSEWHERE_MS);
+            return comes_back(wanted.cookie, message, COME_BACK_ELSEWHERE_MS);
         }
-        let (place, throttled) = match place {
-            Ok(place) => (place, self.admit(true).await),
-            Err(refusal) => (None, Some(self.crowded(refusal))),
-        };
-        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled {
-            return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
+        if let Some(ComeBack { message, retry_after_ms }) = self.admit(true).await {
+            return comes_back(wanted.cookie, message, retry_after_ms);
         }
         let mut reservation = self.hub.reserve();
         reservation.hold(place);
         if !self.takes_clients() {
-            return goes_away();
+            return goes_away(wanted.cookie);
         }
         let EventStreamRequest { identity, session, channels, presence, cookie } = wanted;
         let cookie = self.handshake.set_cookie(request.headers(), cookie);

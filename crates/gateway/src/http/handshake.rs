@@ -14,6 +14,7 @@
 
 use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, Families, SUBPROTOCOL, SessionId, TenantId};
 
 use crate::auth::token::{Identity, Verifier};
@@ -32,6 +33,9 @@ mod well_formed;
 pub(in crate::http) use credentials::bearer;
 use credentials::{Offers, find_token, names_token_in_query};
 
+/// Most requests that wait for the key of their token. Each holds a place among the requests in progress.
+const KEY_WAITS_MAX: usize = 256;
+
 /// Decides about upgrades and other requests with tokens.
 #[derive(Debug)]
 pub(crate) struct Handshake {
@@ -40,6 +44,8 @@ pub(crate) struct Handshake {
     families: Families,
     session_cookie: SessionCookie,
     cookie_name: String,
+    /// A permit for each request that may wait for the key of its token.
+    key_waits: Semaphore,
 }
 
 /// An upgrade that is answered 101, accepted or refused.
@@ -66,7 +72,8 @@ impl Handshake {
         cookie_name: String,
     ) -> Self {
         let families = verifier.get().families().clone();
-        Self { verifier, pages, families, session_cookie: http.session_cookie.clone(), cookie_name }
+        let (session_cookie, key_waits) = (http.session_cookie.clone(), Semaphore::new(KEY_WAITS_MAX));
+        Self { verifier, pages, families, session_cookie, cookie_name, key_waits }
     }
 
     /// Decides about a `GET` of `/ws` or `/ws/{tenant}`. `fresh` is a new session id for it.
@@ -88,17 +95,36 @@ impl Handshake {
         Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
     }
 
+    /// The same for a client that is refused whatever its token says. So the token is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the request is not a well-formed upgrade.
+    pub(crate) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        refused: Opening,
+        fresh: SessionId,
+    ) -> Result<Upgrade, Refusal> {
+        let accept = well_formed::check(request)?;
+        let subprotocol = Offers::read(request.headers()).speaks_v1;
+        let cookie = self.routing_cookie(request.headers(), fresh);
+        Ok(Upgrade { accept, subprotocol, cookie, opening: refused })
+    }
+
     /// The channel families, which define the grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         &self.families
     }
 
-    /// Waits until the key of the request's token is known, for a bounded time.
+    /// Waits until the key of the request's token is known, for a bounded time. Above [`KEY_WAITS_MAX`] it does not wait:
+    /// the client is then told to come back.
     pub(crate) async fn await_key<B>(&self, request: &Request<B>, now_ms: u64) {
         let verifier = self.verifier.get();
         if verifier.key_sets().next().is_none() {
             return;
         }
+        let Ok(_permit) = self.key_waits.try_acquire() else { return };
         let headers = request.headers();
         let offers = Offers::read(headers);
         if let Ok(Some(token)) = find_token(headers, &offers, &self.cookie_name, true) {

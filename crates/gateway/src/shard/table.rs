@@ -165,6 +165,8 @@ impl Shard {
         }
         self.note_unauthenticated(slot);
         self.carry_out(slot, &mut effects);
+        // A refused client has closed by now, and costs nobody a place.
+        self.limit_unauthenticated();
         self.effects = effects;
         slot
     }

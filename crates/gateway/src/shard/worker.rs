@@ -190,6 +190,7 @@ impl Worker {
                 }
             }
             self.forward(); // Frames for the connections that it closed are written with the rest.
+            self.cut_evicted();
             self.flush_dirty().await;
             self.evict_backlog();
             let now_ms = self.clock.now().unix_ms;
@@ -233,10 +234,7 @@ impl Worker {
             }
             ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
             ToShard::Evict => {} // The check follows every item.
-            ToShard::EvictUnauthenticated => {
-                self.shard.borrow_mut().evict_unauthenticated();
-                self.cut_evicted();
-            }
+            ToShard::EvictUnauthenticated => self.shard.borrow_mut().evict_unauthenticated(),
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
             ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
@@ -290,7 +288,6 @@ impl Worker {
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
         let is_authenticated = shard.holder(slot).is_some();
         drop(shard);
-        self.cut_evicted();
         self.sockets.insert(slot, Rc::clone(&socket));
         self.registrations.borrow_mut().open(slot);
         if is_event_stream {
@@ -315,6 +312,7 @@ impl Worker {
         closed.into_iter().for_each(|closed| self.flush(closed));
         // The write may have made room for the next page of a replay.
         self.forward().into_iter().for_each(|closed| self.flush(closed));
+        self.cut_evicted();
     }
 
     /// Removes a connection whose socket has ended.
@@ -424,6 +422,7 @@ impl Worker {
                 }
             }
         }
+        self.cut_evicted();
     }
 }
 

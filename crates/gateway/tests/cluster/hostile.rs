@@ -49,6 +49,13 @@ fn publish(bytes: usize) -> String {
     format!(r#"{{"type":"publish","channel":"system:news","payload":"{}"}}"#, "x".repeat(bytes))
 }
 
+/// Whether a client with a token is served at once.
+async fn is_served(fleet: &Fleet, user: &str) {
+    let mut client = fleet.client(0, user).await;
+    client.subscribe("system:news", None).await;
+    assert_eq!(client.publish("system:news", 1).await["type"], "ack");
+}
+
 async fn until(mut holds: impl AsyncFnMut() -> bool, what: &str) {
     let began = Instant::now();
     while !holds().await {
@@ -193,4 +200,31 @@ async fn sockets_that_never_say_hello_have_places_of_their_own() {
     // Places are given back by those who say hello, by those who leave, and by those who are refused.
     drop(silent);
     until(async || fleet.metric(0, "tidegate_unauthenticated_connections").await == 0.0, "no place is lost").await;
+}
+
+/// Refused at the upgrade, refused by their first frame, and closed by themselves: none answers, and none ends its socket.
+#[tokio::test]
+async fn sockets_that_ignore_their_refusal_do_not_fill_the_instance() {
+    let fleet = Fleet::start(1, None, "[limits]\nconnections_max = 100\nconnections_per_address = 1000\n");
+    let hello = test_support::web_socket::client_frame(1, br#"{"type":"hello","payload":{"token":"forged"}}"#);
+    let goodbye = test_support::web_socket::client_frame(8, &1000_u16.to_be_bytes());
+    let mut kept = Vec::new();
+    for (n, (token, first)) in
+        [(Some("forged"), None), (None, Some(&hello)), (None, Some(&goodbye))].into_iter().enumerate()
+    {
+        let began = Instant::now();
+        for _ in 0..150 {
+            let mut raw = upgraded(&fleet, token).await;
+            if let Some(first) = first {
+                raw.stream.write_all(first).await.unwrap();
+            }
+            kept.push(raw);
+        }
+        let told = kept.last_mut().expect("they are kept").frame().await.expect("it is told why");
+        assert!(!told.payload.is_empty());
+        let few = async || fleet.metric(0, "tidegate_connections").await <= 50.0;
+        until(few, "the oldest are cut").await;
+        assert!(began.elapsed() < Duration::from_secs(5), "before their time to answer is over: {:?}", began.elapsed());
+        is_served(&fleet, &format!("alice-{n}")).await;
+    }
 }

@@ -1,5 +1,7 @@
 //! Valid tokens, and a collection of forged ones.
 
+use std::task::{Context, Waker};
+
 use serde_json::{Value, json};
 use wire::TenantId;
 
@@ -414,4 +416,36 @@ fn an_expired_token_says_come_back_and_others_do_not() {
     );
     let bad = TokenError::BadSignature;
     assert_eq!((bad.code(), bad.close()), (ErrorCode::Unauthenticated, Close::Unauthenticated));
+}
+
+/// A key set that cannot be fetched keeps nobody waiting whom another key lets in, or lets nobody in.
+#[tokio::test]
+async fn only_tokens_that_a_fetch_can_help_wait_for_it() {
+    let set = KeySetConfig {
+        url: "https://login.example.com/keys".into(),
+        issuer: None,
+        audience: None,
+        scopes: Vec::new(),
+        ca: None,
+    };
+    let times = KeySetTimes { interval: Duration::from_secs(600), stale_max: Duration::from_secs(3_600) };
+    let keys = vec![hs(None, SECRET), Key::es256(None, EC_PUBLIC).unwrap(), rs(Some("own"))];
+    let verifier = Verifier::new(keys, Policy::default(), Families::default()).with_key_sets([set], times);
+    let alice = claims("alice");
+    let of_kid = |alg: &str, secret| hs256_with(&json!({"alg": alg, "kid": "k"}), &alice, secret);
+    for (token, waits) in [
+        (of_kid("HS256", SECRET), false),
+        (hs256(&alice), false),
+        (curve(Algorithm::ES256, Some("k"), &alice, EC_PRIVATE), false),
+        (curve(Algorithm::ES256, None, &alice, EC_PRIVATE), false),
+        (curve(Algorithm::ES256, Some("k"), &with(alice.clone(), json!({"aud": "other"})), EC_PRIVATE), false),
+        (rs256(Some("own"), &alice), false),
+        (curve(Algorithm::ES256, Some("k"), &alice, EC_OTHER), true),
+        (curve(Algorithm::EdDSA, Some("k"), &alice, ED25519_PRIVATE), true),
+        (rs256(Some("k"), &alice), true),
+    ] {
+        let wait = std::pin::pin!(verifier.await_key(&token, NOW * 1_000));
+        let polled = wait.poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled.is_pending(), waits, "{:?}", verifier.verify(&token, NOW));
+    }
 }

@@ -1,28 +1,32 @@
 //! Which client gets a place on this instance, and which is told when to come back.
 
+use super::addresses::AddressRefusal;
 use super::*;
 
+/// The refusal of a client that may come back later.
+#[derive(Debug)]
+pub(super) struct ComeBack {
+    pub(super) message: &'static str,
+    pub(super) retry_after_ms: u64,
+}
+
 impl Edge {
-    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token gets no
-    /// place from another one.
-    pub(super) async fn admit(&self, has_token: bool) -> Option<Opening> {
+    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token does not wait
+    /// for a place: it would take a place in the queue from one that has a token.
+    pub(super) async fn admit(&self, has_token: bool) -> Option<ComeBack> {
         if let Some(refused) = self.throttle().await {
             return Some(refused);
         }
         let has_room = || self.hub.connections() < self.config.connections_max;
-        let make_room = || {
-            if has_token {
-                self.hub.evict_unauthenticated()
-            }
+        let is_in = match has_token {
+            true => self.waiting_room.enter(has_room, || self.hub.evict_unauthenticated()).await,
+            false => self.waiting_room.is_passed(has_room),
         };
-        match self.waiting_room.enter(has_room, make_room).await {
-            true => None,
-            false => Some(self.full()),
-        }
+        if is_in { None } else { Some(self.full()) }
     }
 
     /// Waits for this connection's turn, or returns its refusal.
-    async fn throttle(&self) -> Option<Opening> {
+    async fn throttle(&self) -> Option<ComeBack> {
         let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.admission.enter(now_us) {
             AdmissionDecision::After(Duration::ZERO) => None,
@@ -34,7 +38,7 @@ impl Edge {
             AdmissionDecision::Full(wait) => {
                 self.counters.upgrades_throttled.add(1);
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                Some(come_back_later("too many clients connect at once; come back a little later", wait_ms))
+                Some(ComeBack::after_about("too many clients connect at once; come back a little later", wait_ms))
             }
         }
     }
@@ -44,7 +48,7 @@ impl Edge {
     pub(super) fn enter(
         &self,
         request: &Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
     ) -> Result<Option<AddressPlace>, AddressRefusal> {
         let client = client_address(&self.config.trusted_proxies, peer, request.headers());
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -52,22 +56,30 @@ impl Edge {
     }
 
     /// The refusal of a client whose address has too many connections or attempts.
-    pub(super) fn crowded(&self, AddressRefusal { message, retry_after_ms }: AddressRefusal) -> Opening {
+    pub(super) fn crowded(&self, AddressRefusal { message, retry_after_ms }: AddressRefusal) -> ComeBack {
         self.counters.addresses_refused.add(1);
-        come_back_later(message, retry_after_ms)
+        ComeBack::after_about(message, retry_after_ms)
     }
 
     /// The refusal of new clients while the instance is full.
-    fn full(&self) -> Opening {
+    fn full(&self) -> ComeBack {
         self.counters.upgrades_full.add(1);
-        come_back_later("this instance is full; come back a little later", COME_BACK_FULL_MS)
+        ComeBack::after_about("this instance is full; come back a little later", COME_BACK_FULL_MS)
     }
 }
 
-/// The refusal of a client that may come back after about this time. A random part of the same length is added.
-/// Otherwise all clients that were refused together would return together.
-fn come_back_later(message: &str, after_ms: u64) -> Opening {
-    let retry_after_ms = after_ms + u64::from(getrandom::u32().unwrap_or_default()) % after_ms.max(1);
-    let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
-    Opening::Refused { code, close, message: message.into(), retry_after_ms: Some(retry_after_ms) }
+impl ComeBack {
+    /// A random part of the same length is added. Otherwise all clients that were refused together would return
+    /// together.
+    fn after_about(message: &'static str, after_ms: u64) -> Self {
+        let retry_after_ms = after_ms + u64::from(getrandom::u32().unwrap_or_default()) % after_ms.max(1);
+        Self { message, retry_after_ms }
+    }
+
+    /// The refusal of an upgrade.
+    pub(super) fn opening(self) -> Opening {
+        let Self { message, retry_after_ms } = self;
+        let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+        Opening::Refused { code, close, message: message.into(), retry_after_ms: Some(retry_after_ms) }
+    }
 }

@@ -269,6 +269,30 @@ async fn a_client_with_a_token_waits_for_a_place_and_takes_that_of_one_without()
     .await;
 }
 
+/// More of them than may wait, and for as long as one may wait.
+#[tokio::test]
+async fn clients_without_a_token_do_not_fill_the_queue_before_a_full_instance() {
+    with_edge(PATIENCE, async |edge| {
+        edge.shard.connections.set(2);
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            let mut stream = edge.connect().await;
+            stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        let bearer = format!("Authorization: Bearer {}\r\n", signed::hs256(&signed::claims("alice")));
+        let mut waits = edge.connect().await;
+        waits.write_all(upgrade("/ws", &bearer).as_bytes()).await.unwrap();
+        for n in 0..200 {
+            assert!(matches!(edge.next_handoff().await.opening, Opening::Refused { .. }), "{n}");
+        }
+        edge.shard.connections.set(1);
+        assert!(matches!(edge.next_handoff().await.opening, Opening::Authenticated(_)), "it has waited");
+        assert_eq!(edge.counters.upgrades_full.get(), 200);
+    })
+    .await;
+}
+
 /// Who was answered 101 and is not at its shard yet is a connection too: for what fits in, and for a drain.
 #[tokio::test]
 async fn connections_on_their_way_to_a_shard_are_counted() {
@@ -735,6 +759,76 @@ async fn each_client_address_has_its_own_limits() {
     }
 }
 
+/// Above the limit of its address, a client is refused before its token is looked at, or its key is waited for.
+#[tokio::test]
+async fn attempts_above_the_limit_of_an_address_cost_no_check_of_a_token() {
+    let config = EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 1, connects_per_second: 0 },
+        trusted_proxies: TrustedProxies::default(),
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    };
+    let test = async {
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        edge.connect().await.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        let _first = edge.next_handoff().await;
+        let mut stream = edge.connect().await;
+        let forged = "Authorization: Bearer a.b.c\r\nSec-WebSocket-Protocol: tidegate.v1\r\n";
+        stream.write_all(upgrade("/ws", forged).as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.contains("sec-websocket-protocol: tidegate.v1\r\n"), "{head}");
+        let Opening::Refused { code, retry_after_ms, .. } = edge.next_handoff().await.opening else {
+            panic!("refused")
+        };
+        assert!(code == ErrorCode::Unavailable && retry_after_ms.is_some(), "{code:?}");
+        let stream = format!("GET /sse?channels=collection:1 HTTP/1.1\r\nHost: x\r\n{forged}\r\n");
+        let answer = edge.exchange(stream.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\n\r\nretry: "), "{answer}");
+        let malformed = upgrade("/ws", "").replace("Version: 13", "Version: 8");
+        assert!(edge.exchange(malformed.as_bytes()).await.starts_with("HTTP/1.1 426 "));
+        edge.health.advance(Phase::Draining);
+        assert!(edge.exchange(upgrade("/ws", forged).as_bytes()).await.starts_with("HTTP/1.1 503 "));
+        assert!(edge.exchange(stream.as_bytes()).await.contains("retry: 100\n"), "another instance takes it");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+/// Also those that are refused for their token, until their sockets have ended.
+#[tokio::test]
+async fn refused_upgrades_count_for_their_address() {
+    let config = EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 2, connects_per_second: 0 },
+        trusted_proxies: TrustedProxies::default(),
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    };
+    let test = async {
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        let mut open = async |more: &str| {
+            edge.connect().await.write_all(upgrade("/ws", more).as_bytes()).await.unwrap();
+            edge.next_handoff().await
+        };
+        let code = |handoff: &Handoff| match handoff.opening {
+            Opening::Refused { code, .. } => Some(code),
+            _ => None,
+        };
+        let refused = [open("Authorization: Bearer x\r\n").await, open("Origin: https://evil.example\r\n").await];
+        assert_eq!(refused.each_ref().map(code), [Some(ErrorCode::Unauthenticated), Some(ErrorCode::WrongOrigin)]);
+        assert_eq!(code(&open("").await), Some(ErrorCode::Unavailable));
+        drop(refused);
+        assert_eq!(code(&open("").await), None, "both places are free again");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 /// What begins without the header that a trusted proxy has to write is cut, and anybody else needs none.
 #[tokio::test]
 async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
@@ -752,10 +846,21 @@ async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
         paths: Paths::default(),
     };
     let test = async {
-        let edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
         let probe = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
         assert_eq!(edge.exchange(probe.as_bytes()).await, "");
         assert!(edge.exchange(format!("PROXY UNKNOWN\r\n{probe}").as_bytes()).await.starts_with("HTTP/1.1 200 "));
+        // A proxy that forwards bytes passes on what its client claims.
+        let claimed = upgrade("/ws", "X-Forwarded-For: 6.6.6.6\r\n");
+        let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        let mut kept = Vec::new();
+        for header in [&b"PROXY UNKNOWN\r\n"[..], &local[..], b"PROXY TCP4 6.6.6.6 127.0.0.1 1 2\r\n"].repeat(3) {
+            edge.connect().await.write_all(&[header, claimed.as_bytes()].concat()).await.unwrap();
+            kept.push(edge.next_handoff().await);
+        }
+        let is_open = |handoff: &Handoff| matches!(handoff.opening, Opening::AwaitHello);
+        let open: Vec<bool> = kept.iter().map(is_open).collect();
+        assert_eq!(open, [true, true, true, true, true, true, true, true, false], "two of the one that is named");
         let mut other = connect_from(9, edge.address).await;
         other.write_all(probe.as_bytes()).await.unwrap();
         assert!(read_to_end(&mut other).await.starts_with("HTTP/1.1 200 "), "the kubelet has no header");

@@ -24,11 +24,16 @@ pub(super) struct WaitingRoom {
 struct Waiting<'r>(&'r Cell<usize>);
 
 impl WaitingRoom {
+    /// Whether a client may take a place at once: there is one, and nobody waits for it.
+    pub(super) fn is_passed(&self, has_room: impl Fn() -> bool) -> bool {
+        self.waiting.get() == 0 && has_room()
+    }
+
     /// Waits for this client's turn, and until `has_room`. Returns false if the queue or the time is over. The caller
     /// takes the place before it waits for anything else. `make_room` is called once, when the client is first and
     /// there is none.
     pub(super) async fn enter(&self, has_room: impl Fn() -> bool, make_room: impl FnOnce()) -> bool {
-        if self.waiting.get() == 0 && has_room() {
+        if self.is_passed(&has_room) {
             return true; // Usually.
         }
         if self.waiting.get() >= WAITING_MAX {

@@ -1,11 +1,17 @@
 //! Requests by table; no socket.
 
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Version};
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
-use crate::auth::signed::{NOW, claims, hs256, verifier, with};
+use crate::auth::key_set::{KeySetConfig, KeySetTimes, parse};
+use crate::auth::signed::{ED25519_PRIVATE, NOW, claims, curve, hs256, jwk_of, verifier, with};
 use crate::config::{Origins, Paths, Secure};
 use crate::host::reloadable::Reloadable;
 
@@ -361,4 +367,44 @@ fn a_cookie_of_the_application_is_left_alone() {
     ] {
         assert_eq!(decide(&request("/ws", &[("cookie", cookie)])).unwrap().cookie, expected, "{cookie}");
     }
+}
+
+/// A gateway that trusts a key set which has not been fetched, and an upgrade with a token of one of its keys.
+fn with_unfetched_keys() -> (Handshake, Request<()>) {
+    let set = KeySetConfig {
+        url: "https://login.example.com/keys".into(),
+        issuer: None,
+        audience: None,
+        scopes: Vec::new(),
+        ca: None,
+    };
+    let times = KeySetTimes { interval: Duration::from_secs(600), stale_max: Duration::from_secs(3_600) };
+    let handshake = handshake(false);
+    handshake.verifier.replace(verifier().with_key_sets([set], times));
+    let token = curve(Algorithm::EdDSA, Some("k"), &claims("alice"), ED25519_PRIVATE);
+    (handshake, request("/ws", &[("+authorization", &format!("Bearer {token}"))]))
+}
+
+fn is_ready(wait: Pin<&mut impl Future>) -> bool {
+    // Hundreds are polled in one turn.
+    std::pin::pin!(tokio::task::unconstrained(wait)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+/// The others find places among the requests in progress, also if the issuer cannot be reached.
+#[tokio::test]
+async fn a_bounded_number_waits_for_keys() {
+    let (handshake, request) = with_unfetched_keys();
+    let decide = || handshake.decide(&request, None, NOW, SessionId::from_random(7)).unwrap().opening;
+    let mut waits: Vec<_> = (0..KEY_WAITS_MAX).map(|_| Box::pin(handshake.await_key(&request, NOW * 1_000))).collect();
+    assert!(waits.iter_mut().all(|wait| !is_ready(wait.as_mut())));
+    let goes_on = || is_ready(std::pin::pin!(handshake.await_key(&request, NOW * 1_000)));
+    assert!(goes_on(), "one more does not wait");
+    assert_refused(&decide(), ErrorCode::Unavailable, Close::TryAgainLater);
+    waits.pop();
+    assert!(!goes_on(), "a client has gone, so the next one waits");
+    let verifier = handshake.verifier.get();
+    let keys = parse(json!({ "keys": [jwk_of("EdDSA", "k")] }).to_string().as_bytes()).unwrap().keys;
+    verifier.key_sets().for_each(|set| set.succeeded(keys.clone(), None, NOW * 1_000));
+    assert!(waits.iter_mut().all(|wait| is_ready(wait.as_mut())), "the keys are there");
+    assert_user(&decide(), "alice");
 }

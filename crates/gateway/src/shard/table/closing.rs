@@ -186,7 +186,7 @@ impl Shard {
             self.refused.push((slot, refused));
         }
         if is_unauthenticated {
-            self.forget_unauthenticated();
+            self.unauthenticated_closes(slot);
         }
         if close == Close::SlowConsumer {
             self.connections.discard_unsent(slot);
@@ -221,7 +221,7 @@ impl Shard {
         self.leave_record(slot, code);
         if was == ConnectionState::Open {
             if is_unauthenticated {
-                self.forget_unauthenticated();
+                self.unauthenticated_closes(slot);
             }
             self.leave_all(slot);
             if let Some(answer) = answer {

@@ -28,6 +28,7 @@ mod restore;
 mod slow_clients;
 mod tables;
 mod tokens;
+mod unauthenticated;
 
 const GENERATION: u64 = 7;
 

@@ -11,9 +11,14 @@ pub(super) struct Unauthenticated {
     /// Slot and number of each in the order of arrival, among others that have shown one or have ended since.
     arrived: VecDeque<(Slot, u64)>,
     count: usize,
-    /// Closed to make room, and not taken by the worker yet.
-    evicted: Vec<Slot>,
+    /// Those that are closing, slot and number of each, in the order of their closes, among others that have ended.
+    closing: VecDeque<(Slot, u64)>,
+    /// Connections whose sockets have to end now, and that the worker has not taken yet.
+    evicted: Vec<(Slot, u64)>,
 }
+
+/// Most connections of one shard without a user that may take their time to close.
+const CLOSING_MAX: usize = 32;
 
 /// Entries of the list that need no clean-up.
 const STALE_MAX: usize = 64;
@@ -22,8 +27,7 @@ const STALE_MAX: usize = 64;
 const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Shard {
-    /// A connection has begun. If its user is not known, it counts, and at the limit the oldest makes room for it: an
-    /// honest client says `hello` within one round trip.
+    /// A connection has begun. If its user is not known, it counts.
     pub(super) fn note_unauthenticated(&mut self, slot: Slot) {
         if !self.is_unauthenticated(slot) {
             return;
@@ -31,12 +35,31 @@ impl Shard {
         let number = self.connections[slot].number;
         self.unauthenticated.arrived.push_back((slot, number));
         self.count_unauthenticated(self.unauthenticated.count + 1);
-        if self.unauthenticated.count > self.rules.limits.unauthenticated_max {
-            self.evict_unauthenticated();
-        }
         if self.unauthenticated.arrived.len() > 2 * self.unauthenticated.count + STALE_MAX {
             let connections = &self.connections;
             self.unauthenticated.arrived.retain(|(slot, number)| is_waiting(connections, *slot, *number));
+        }
+    }
+
+    /// At the limit, the oldest makes room for the newest: an honest client says `hello` within one round trip.
+    pub(super) fn limit_unauthenticated(&mut self) {
+        if self.unauthenticated.count > self.rules.limits.unauthenticated_max {
+            self.evict_unauthenticated();
+        }
+    }
+
+    /// A connection without a user begins to close. Above the limit, the one that has been closing for longest is cut:
+    /// an honest client answers within one round trip, and no other limit counts one that does not.
+    pub(super) fn unauthenticated_closes(&mut self, slot: Slot) {
+        self.forget_unauthenticated();
+        let Unauthenticated { closing, evicted, .. } = &mut self.unauthenticated;
+        closing.push_back((slot, self.connections[slot].number));
+        let closing_max = (self.rules.limits.unauthenticated_max / 4).clamp(1, CLOSING_MAX);
+        if closing.len() > closing_max {
+            closing.retain(|(slot, number)| is_there(&self.connections, *slot, *number));
+        }
+        if closing.len() > closing_max {
+            evicted.extend(closing.pop_front());
         }
     }
 
@@ -58,16 +81,17 @@ impl Shard {
             if is_waiting(&self.connections, slot, number) {
                 self.counters.unauthenticated_evictions.add(1);
                 let message = "too many clients connect without saying hello; send it at once";
-                self.unauthenticated.evicted.push(slot);
+                self.unauthenticated.evicted.push((slot, number));
                 return self.send_back(slot, message, RETRY_AFTER_MS);
             }
         }
     }
 
-    /// Connections that were closed to make room since the last call. Their sockets end at once: a client that does not
-    /// answer the close frame would keep its place.
+    /// Connections that had to make room since the last call. Their sockets end at once: a client that does not answer
+    /// the close frame would keep its place.
     pub(crate) fn take_evicted(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.unauthenticated.evicted)
+        let evicted = self.unauthenticated.evicted.drain(..);
+        evicted.filter(|(slot, number)| is_there(&self.connections, *slot, *number)).map(|(slot, _)| slot).collect()
     }
 
     /// Closes a connection that this instance has no room for.
@@ -86,6 +110,10 @@ impl Shard {
         self.unauthenticated.count = count;
         self.counters.unauthenticated.set(count as u64);
     }
+}
+
+fn is_there(connections: &Connections, slot: Slot, number: u64) -> bool {
+    connections.get(slot).is_some_and(|connection| connection.number == number)
 }
 
 fn is_waiting(connections: &Connections, slot: Slot, number: u64) -> bool {

@@ -39,7 +39,7 @@ impl Worker {
         self.finish(slot);
     }
 
-    /// Ends the sockets of the clients without a token that made room for others.
+    /// Ends the sockets of the clients without a token that have to make room for others.
     pub(super) fn cut_evicted(self: &Rc<Self>) {
         let evicted = self.shard.borrow_mut().take_evicted();
         evicted.into_iter().for_each(|slot| self.finish(slot));
