@@ -133,10 +133,21 @@ impl KeySet {
         &self.config
     }
 
-    /// Whether the set is at the same place, and fetched and used in the same way.
+    /// Whether the set is at the same address, and fetched and used in the same way.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let Self { config: KeySetConfig { url, ca, .. }, times, .. } = self;
         *url == other.config.url && *ca == other.config.ca && *times == other.times
+    }
+
+    /// Takes the keys of a set at the same address that was fetched or used in another way. The next fetch is due at
+    /// once, and they are used until it succeeds.
+    pub(crate) fn take_keys(&self, before: &Self) {
+        let (keys, fetched_ms) = {
+            let before = before.state();
+            (before.keys.clone(), before.fetched_ms)
+        };
+        let mut state = self.state();
+        (state.keys, state.fetched_ms) = (keys, fetched_ms);
     }
 
     pub(crate) fn interval(&self) -> Duration {

@@ -241,12 +241,16 @@ impl Verifier {
         &self.revocations
     }
 
-    /// The same verifier in place of another one: it knows what is revoked, and keeps the key sets that have not changed.
+    /// The same verifier in place of another one: it knows what is revoked, keeps the key sets that have not changed, and
+    /// the keys of those whose address has not.
     pub(crate) fn succeeding(mut self, before: &Self) -> Self {
         self.revocations = Arc::clone(&before.revocations);
         for trusted in &mut self.key_sets {
+            let is_there = |set: &&Arc<KeySet>| set.config().url == trusted.set.config().url;
             if let Some(kept) = before.key_sets().find(|kept| kept.is_same(&trusted.set)) {
                 trusted.set = Arc::clone(kept);
+            } else if let Some(kept) = before.key_sets().find(is_there) {
+                trusted.set.take_keys(kept);
             }
         }
         self

@@ -203,3 +203,32 @@ fn tokens_are_verified_with_the_keys_of_their_issuer() {
     }
     assert_eq!(verify(&es256("invented", one)), Err(TokenError::UnknownKey));
 }
+
+/// What the operator changed, and whether the keys are still known then.
+#[test]
+fn a_reload_keeps_the_keys_of_a_set_while_its_address_stays() {
+    type Change = fn(&mut KeySetConfig, &mut KeySetTimes);
+    let changes: [(Change, bool); 6] = [
+        (|_, _| {}, true),
+        (|_, times| times.interval = Duration::from_secs(60), true),
+        (|_, times| times.stale_max *= 2, true),
+        (|config, _| config.ca = Some(b"another".to_vec()), true),
+        (|config, _| config.audience = Some("tidegate".into()), true),
+        (|config, _| config.url.push_str("/others"), false),
+    ];
+    for (n, (change, is_kept)) in changes.into_iter().enumerate() {
+        let verifier = || Verifier::new(Vec::new(), Policy::default(), Families::default());
+        let before = verifier().with_key_sets([config(None)], TIMES);
+        let set = before.key_sets().next().unwrap();
+        set.begin(NOW_MS);
+        set.succeeded(published("a"), None, NOW_MS);
+        let (mut config, mut times) = (config(None), TIMES);
+        change(&mut config, &mut times);
+        let after = verifier().with_key_sets([config], times).succeeding(&before);
+        let renewed = after.key_sets().next().unwrap();
+        assert_eq!(is_known(renewed, "a", NOW_MS + 1) == Some(true), is_kept, "{n}");
+        assert!(Arc::ptr_eq(renewed, set) || renewed.due_ms() <= NOW_MS, "fetched in the new way: {n}");
+        // Their age counts from their fetch, as before.
+        assert_eq!(is_known(renewed, "a", NOW_MS + 2 * STALE_MS), None, "{n}");
+    }
+}
