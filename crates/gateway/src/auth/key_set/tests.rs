@@ -41,9 +41,15 @@ fn keys_of(set: &Value) -> Arc<[Key]> {
 
 fn is_known(set: &KeySet, kid: &str, now_ms: u64) -> Option<bool> {
     match set.find(Some(kid), now_ms) {
-        KeyLookup::Known(_) => Some(true),
-        KeyLookup::Absent => Some(false),
-        KeyLookup::Unknown => None,
+        KeyLookup::Named(_) => Some(true),
+        KeyLookup::Possible(_) => panic!("each key of these sets has a kid"),
+        KeyLookup::Missing => {
+            if set.request(Some(kid), now_ms) {
+                None
+            } else {
+                Some(false)
+            }
+        }
     }
 }
 
@@ -202,6 +208,62 @@ fn tokens_are_verified_with_the_keys_of_their_issuer() {
         set.succeeded(published("k"), None, NOW_MS);
     }
     assert_eq!(verify(&es256("invented", one)), Err(TokenError::UnknownKey));
+}
+
+/// A rotation is noticed by tokens that no present key verifies, also where neither keys nor tokens have a `kid`.
+#[tokio::test]
+async fn the_rotation_of_a_key_without_a_kid_is_noticed() {
+    let unnamed = |algorithm| keys_of(&json!({ "keys": [with(jwk_of(algorithm, ""), json!({ "kid": null }))] }));
+    let pem = include_bytes!("../../../tests/keys/test_only_es256_other_private.pem");
+    for kid in [None, Some("a")] {
+        let fixed = vec![Key::hs256(None, SECRET).unwrap()];
+        let verifier = Verifier::new(fixed, Policy::default(), Families::default());
+        let verifier = Arc::new(verifier.with_key_sets([config(None)], TIMES));
+        let verify = |token: &str, at_ms: u64| verifier.verify(token, at_ms / 1_000).map(drop);
+        let set = verifier.key_sets().next().unwrap();
+        let (old, new) = ("EdDSA", "ES256");
+        let of_old = curve(Algorithm::EdDSA, kid, &claims("alice"), ED25519_PRIVATE);
+        let of_new = curve(Algorithm::ES256, kid, &claims("alice"), EC_PRIVATE);
+        let forged = curve(Algorithm::ES256, kid, &claims("alice"), pem);
+        set.begin(NOW_MS);
+        set.succeeded(unnamed(old), None, NOW_MS);
+        let fetch_ms = set.due_ms();
+        assert_eq!(verify(&of_old, NOW_MS), Ok(()));
+        let forged_hs256 = crate::auth::signed::hs256_with(&json!({"alg": "HS256"}), &claims("alice"), b"another");
+        assert_eq!(verify(&forged_hs256, NOW_MS), Err(TokenError::BadSignature), "no set has a shared secret");
+        verifier.await_key(&of_old, NOW_MS).await;
+        assert_eq!(set.due_ms(), fetch_ms, "what is verified or cannot be asks for nothing");
+
+        assert_eq!(verify(&of_new, NOW_MS), Err(TokenError::KeysPending), "{kid:?}");
+        let mut now_ms = NOW_MS + COOLDOWN_MS;
+        assert_eq!(set.due_ms(), now_ms);
+        let waiting = tokio::spawn({
+            let (verifier, token) = (Arc::clone(&verifier), of_new.clone());
+            async move { verifier.await_key(&token, now_ms).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a fetch is near");
+        set.begin(now_ms);
+        set.succeeded(unnamed(new), None, now_ms);
+        waiting.await.unwrap();
+        assert_eq!((verify(&of_new, now_ms), verify(&of_old, now_ms).is_err()), (Ok(()), true), "{kid:?}");
+
+        // Forged tokens cause no more fetches than invented kids.
+        let mut fetches = 0;
+        for _ in 0..120 {
+            now_ms += 1_000;
+            let refused = verify(&forged, now_ms).unwrap_err();
+            assert!(matches!(refused, TokenError::KeysPending | TokenError::BadSignature), "{refused:?}");
+            assert_eq!(verify(&of_new, now_ms), Ok(()));
+            if set.due_ms() <= now_ms {
+                set.begin(now_ms);
+                set.succeeded(unnamed(new), None, now_ms);
+                fetches += 1;
+            }
+        }
+        assert_eq!(fetches, 2, "in two minutes");
+        assert_eq!(verify(&forged, now_ms), Err(TokenError::BadSignature));
+    }
 }
 
 /// What the operator changed, and whether the keys are still known then.
