@@ -49,11 +49,11 @@ pub use transport::websocket::codec;
 
 /// Runs one instance until SIGTERM, SIGINT, SIGQUIT or `tidegate drain`, then drains it. Another of these signals closes
 /// the remaining clients at once.
-/// SIGHUP calls `reload`, which reads the configuration again; `None` keeps the previous one.
+/// SIGHUP calls `reload`, which reads the configuration again and passes it to [`Gateway::reload`].
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: config::Config, reload: impl Fn() -> Option<config::Config>) -> Result<(), StartError> {
+pub fn run(config: config::Config, reload: impl Fn(&Gateway)) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     runtime.block_on(async {
         // Before anything listens: a signal that arrives during the start must not end the process either.
@@ -66,13 +66,8 @@ pub fn run(config: config::Config, reload: impl Fn() -> Option<config::Config>) 
             // That nobody reads it is no reason to stop.
             let _ = writeln!(std::io::stdout(), "{scheme}://{}/", gateway.listen_addr());
         }
-        let reload = || match reload().map(|config| gateway.reload(&config)) {
-            Some(Ok(())) => tracing::info!("configuration reloaded"),
-            Some(Err(error)) => tracing::error!(%error, "configuration not reloaded: the previous one stays"),
-            None => {}
-        };
         tokio::select! {
-            signal = stop_signal(&mut signals, reload) => tracing::info!(signal, "stop signal received"),
+            signal = stop_signal(&mut signals, || reload(&gateway)) => tracing::info!(signal, "stop signal received"),
             () = gateway.drain_requested() => {}
         }
         gateway

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command, Exit, ServeArgs};
+use tidegate_gateway::Gateway;
 use tidegate_gateway::config::{Config, Problem, RawConfig};
 
 /// mimalloc returns freed memory to the thread that allocated it. Messages are freed by other threads than the one that
@@ -67,24 +68,27 @@ fn serve(args: ServeArgs) -> Exit {
     if !foreign.is_empty() {
         tracing::info!(names = foreign, "variables ignored: they resemble no key");
     }
-    let reload = || {
+    let reload = |gateway: &Gateway| {
         let mut changed = RawConfig::gather(args.clone().sources());
-        match Config::check(&mut changed) {
-            Ok(config) => {
-                log.set_filter(&config.log);
-                let names = changed.needs_restart(&raw).join(", ");
-                if !names.is_empty() {
-                    tracing::warn!(names, "these keys have changed and take effect at the next start");
-                }
-                Some(config)
-            }
+        let config = match Config::check(&mut changed) {
+            Ok(config) => config,
             Err(problems) => {
                 for Problem { key, source, expected, .. } in problems.0 {
                     tracing::error!(key, %source, expected, "configuration not reloaded: the previous one stays");
                 }
-                None
+                return;
             }
+        };
+        if let Err(error) = gateway.reload(&config) {
+            tracing::error!(%error, "configuration not reloaded: the previous one stays");
+            return;
         }
+        log.set_filter(&config.log);
+        let names = changed.needs_restart(&raw).join(", ");
+        if !names.is_empty() {
+            tracing::warn!(names, "these keys have changed and take effect at the next start");
+        }
+        tracing::info!("configuration reloaded");
     };
     match tidegate_gateway::run(config, reload) {
         Ok(()) => Exit::Ok,

@@ -1,13 +1,14 @@
 //! The keys that an issuer publishes at a URL (RFC 7517), as the verifier sees them.
 //!
 //! ```text
-//!   verifier ─ kid ─▶ KeySet ─▶ keys | absent | not known yet      fetcher (transport::key_sets)
+//!   verifier ─ kid ─▶ KeySet ─▶ keys, or absent, or pending        fetcher (transport::key_sets)
 //!                       └── wanted, or due ──────────────────────▶ one fetch, however many ask
 //! ```
 //!
 //! A set is fetched before it is due, and its keys are used for a bounded time after the last fetch that succeeded. A
-//! `kid` that the set does not have asks for a fetch, at most one in [`COOLDOWN_MS`]: tokens with invented kids cause no
-//! more. A `kid` that was not there after a fetch is refused for [`ABSENT_MS`] without another one.
+//! token whose `kid` the set does not have, and that no key without a `kid` verifies, asks for a fetch, at most one in
+//! [`COOLDOWN_MS`]: tokens with invented kids cause no more. A `kid` that was not there after a fetch is refused for
+//! [`ABSENT_MS`] without another one. Tokens without a `kid` count as one more `kid`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,15 +68,15 @@ pub(crate) struct KeySet {
     fetches: watch::Sender<u64>,
 }
 
-/// What the set knows of a `kid`.
+/// What the set has for a token.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyLookup {
-    /// The keys of the set, one of which has this `kid`.
-    Known(Arc<[Key]>),
-    /// The issuer does not publish this key.
-    Absent,
-    /// The set has to be fetched first.
-    Unknown,
+    /// The keys of the set, one of which has the token's `kid`.
+    Named(Arc<[Key]>),
+    /// The keys of the set. None has the token's `kid`, but it may mean one: the token or a key has no `kid`.
+    Possible(Arc<[Key]>),
+    /// No key that the token can mean.
+    Missing,
 }
 
 /// Times are in milliseconds since 1970.
@@ -91,10 +92,10 @@ struct KeySetState {
     due_ms: u64,
     /// Fetches that have failed since the last one that succeeded.
     failures: u32,
-    /// Kids that were asked for since the last fetch began.
-    wanted: Vec<Box<str>>,
+    /// Kids that were asked for since the last fetch began; `None` for tokens without one.
+    wanted: Vec<Option<Box<str>>>,
     /// Kids that the last fetches did not find, and until when this counts.
-    absent: Vec<(Box<str>, u64)>,
+    absent: Vec<(Option<Box<str>>, u64)>,
 }
 
 /// A key set as it is written (RFC 7517 §5).
@@ -133,10 +134,21 @@ impl KeySet {
         &self.config
     }
 
-    /// Whether the set is at the same place, and fetched and used in the same way.
+    /// Whether the set is at the same address, and fetched and used in the same way.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let Self { config: KeySetConfig { url, ca, .. }, times, .. } = self;
         *url == other.config.url && *ca == other.config.ca && *times == other.times
+    }
+
+    /// Takes the keys of a set at the same address that was fetched or used in another way. The next fetch is due at
+    /// once, and they are used until it succeeds.
+    pub(crate) fn take_keys(&self, before: &Self) {
+        let (keys, fetched_ms) = {
+            let before = before.state();
+            (before.keys.clone(), before.fetched_ms)
+        };
+        let mut state = self.state();
+        (state.keys, state.fetched_ms) = (keys, fetched_ms);
     }
 
     pub(crate) fn interval(&self) -> Duration {
@@ -145,13 +157,23 @@ impl KeySet {
 
     /// Looks for keys of this `kid`, or for all keys if the token has none.
     pub(crate) fn find(&self, kid: Option<&str>, now_ms: u64) -> KeyLookup {
+        let state = self.state();
+        match state.is_usable(self.times, now_ms) {
+            true => state.find(kid),
+            false => KeyLookup::Missing,
+        }
+    }
+
+    /// Asks for a fetch, because no key verifies a token with this `kid`. Returns false if it would be in vain: a fetch
+    /// has not brought the key a short time ago.
+    pub(crate) fn request(&self, kid: Option<&str>, now_ms: u64) -> bool {
         let mut state = self.state();
-        let stale_ms = millis(self.times.stale_max);
-        let found = state.find(kid, stale_ms, now_ms);
-        if matches!(found, KeyLookup::Unknown) {
+        let is_usable = state.is_usable(self.times, now_ms);
+        let is_asked = state.request(kid, is_usable, now_ms);
+        if is_asked {
             self.wanted.notify_one();
         }
-        found
+        is_asked
     }
 
     /// When the next fetch is due, in milliseconds since 1970.
@@ -204,23 +226,30 @@ impl KeySet {
 }
 
 impl KeySetState {
-    fn find(&mut self, kid: Option<&str>, stale_ms: u64, now_ms: u64) -> KeyLookup {
-        let is_usable = self.fetched_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(stale_ms));
-        let Some(kid) = kid else {
-            return if is_usable { KeyLookup::Known(self.keys.clone()) } else { KeyLookup::Unknown };
-        };
-        let is_named = |key: &Key| key.kid().is_none_or(|own| own == kid);
-        if is_usable && self.keys.iter().any(is_named) {
-            return KeyLookup::Known(self.keys.clone());
+    /// Whether there are keys that have been fetched a short enough time ago.
+    fn is_usable(&self, times: KeySetTimes, now_ms: u64) -> bool {
+        self.fetched_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(millis(times.stale_max)))
+    }
+
+    fn find(&self, kid: Option<&str>) -> KeyLookup {
+        let has = |kid: Option<&str>| self.keys.iter().any(|key| key.kid() == kid);
+        match kid {
+            Some(_) if has(kid) => KeyLookup::Named(self.keys.clone()),
+            Some(_) if !has(None) => KeyLookup::Missing,
+            _ => KeyLookup::Possible(self.keys.clone()),
         }
+    }
+
+    fn request(&mut self, kid: Option<&str>, is_usable: bool, now_ms: u64) -> bool {
         self.absent.retain(|(_, until_ms)| now_ms < *until_ms);
-        if kid.len() > KID_BYTES_MAX || is_usable && self.absent.iter().any(|(absent, _)| **absent == *kid) {
-            return KeyLookup::Absent;
+        let is_absent = is_usable && self.absent.iter().any(|(absent, _)| absent.as_deref() == kid);
+        if is_absent || kid.is_some_and(|kid| kid.len() > KID_BYTES_MAX) {
+            return false;
         }
-        if self.wanted.len() < KIDS_MAX && !self.wanted.iter().any(|wanted| **wanted == *kid) {
-            self.wanted.push(kid.into());
+        if self.wanted.len() < KIDS_MAX && !self.wanted.iter().any(|wanted| wanted.as_deref() == kid) {
+            self.wanted.push(kid.map(Box::from));
         }
-        KeyLookup::Unknown
+        true
     }
 
     fn next_ms(&self) -> u64 {
@@ -232,7 +261,7 @@ impl KeySetState {
     }
 
     fn succeeded(&mut self, keys: Arc<[Key]>, kept_ms: u64, now_ms: u64) {
-        let is_there = |kid: &str| keys.iter().any(|key| key.kid().is_none_or(|own| own == kid));
+        let is_there = |kid: &Option<Box<str>>| kid.is_some() && keys.iter().any(|key| key.kid() == kid.as_deref());
         let missing = self.wanted.drain(..).filter(|kid| !is_there(kid));
         self.absent.extend(missing.map(|kid| (kid, now_ms + ABSENT_MS)));
         let surplus = self.absent.len().saturating_sub(KIDS_MAX);

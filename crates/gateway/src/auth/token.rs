@@ -173,6 +173,20 @@ impl Default for Policy {
     }
 }
 
+// === impl TrustedSet ===
+
+impl TrustedSet {
+    /// Whether a key has the `kid` of this header.
+    fn has_named(&self, header: &Header, now_ms: u64) -> bool {
+        matches!(self.set.find(header.kid.as_deref(), now_ms), KeyLookup::Named(_))
+    }
+
+    /// Whether a fetch may bring the key of a token with this header that no present key verifies.
+    fn may_get(&self, header: &Header, now_ms: u64) -> bool {
+        self.validations.iter().any(|v| v.algorithms[0] == header.alg) && !self.has_named(header, now_ms)
+    }
+}
+
 // === impl Verifier ===
 
 impl Verifier {
@@ -222,15 +236,14 @@ impl Verifier {
         if kid.is_some() && self.keys.iter().any(|(key, _)| key.kid() == kid) {
             return;
         }
-        let is_unknown = |set: &&Arc<KeySet>| matches!(set.find(kid, now_ms), KeyLookup::Unknown);
-        let unknown: Vec<_> = self.key_sets().filter(is_unknown).collect();
-        // A configured key without a kid may verify it, or a key of another set.
-        if unknown.is_empty() || !matches!(self.verify_signature(token, &header, now_ms), Err(TokenError::KeysPending))
-        {
+        if self.key_sets.iter().all(|trusted| trusted.has_named(&header, now_ms)) {
+            return;
+        }
+        if !matches!(self.verify_signature(token, &header, now_ms), Err(TokenError::KeysPending)) {
             return;
         }
         let fetched = async {
-            for set in unknown {
+            for TrustedSet { set, .. } in self.key_sets.iter().filter(|trusted| trusted.may_get(&header, now_ms)) {
                 set.until_fetched(now_ms).await;
             }
         };
@@ -247,12 +260,16 @@ impl Verifier {
         &self.revocations
     }
 
-    /// The same verifier in place of another one: it knows what is revoked, and keeps the key sets that have not changed.
+    /// The same verifier in place of another one: it knows what is revoked, keeps the key sets that have not changed, and
+    /// the keys of those whose address has not.
     pub(crate) fn succeeding(mut self, before: &Self) -> Self {
         self.revocations = Arc::clone(&before.revocations);
         for trusted in &mut self.key_sets {
+            let is_there = |set: &&Arc<KeySet>| set.config().url == trusted.set.config().url;
             if let Some(kept) = before.key_sets().find(|kept| kept.is_same(&trusted.set)) {
                 trusted.set = Arc::clone(kept);
+            } else if let Some(kept) = before.key_sets().find(is_there) {
+                trusted.set.take_keys(kept);
             }
         }
         self
@@ -330,28 +347,22 @@ impl Verifier {
             Err(error) if !any_named && error.is_about_key() => error,
             verified => return verified,
         };
-        let mut is_pending = false;
         for TrustedSet { set, validations, permissions } in &self.key_sets {
-            match set.find(kid, now_ms) {
-                KeyLookup::Known(keys) => {
-                    let keys = keys.iter().filter(|key| kid.is_none() || key.kid().is_none_or(|own| Some(own) == kid));
-                    let keys = keys.filter_map(|key| {
-                        Some((key, validations.iter().find(|v| v.algorithms[0] == key.algorithm())?))
-                    });
-                    match try_keys(token, header, keys) {
-                        Ok((claims, _)) => return Ok((claims, *permissions)),
-                        // Another issuer may use the same kid, so what is known of the token counts more.
-                        Err(TokenError::UnknownKey | TokenError::WrongAlgorithm) if error != TokenError::UnknownKey => {
-                        }
-                        Err(of_set) if error.is_about_key() => error = of_set,
-                        Err(_) => {}
-                    }
-                }
-                KeyLookup::Absent => {}
-                KeyLookup::Unknown => is_pending = true,
+            let (KeyLookup::Named(keys) | KeyLookup::Possible(keys)) = set.find(kid, now_ms) else { continue };
+            let keys = keys.iter().filter(|key| kid.is_none() || key.kid().is_none_or(|own| Some(own) == kid));
+            let keys =
+                keys.filter_map(|key| Some((key, validations.iter().find(|v| v.algorithms[0] == key.algorithm())?)));
+            match try_keys(token, header, keys) {
+                Ok((claims, _)) => return Ok((claims, *permissions)),
+                // Another issuer may use the same kid, so what is known of the token counts more.
+                Err(TokenError::UnknownKey | TokenError::WrongAlgorithm) if error != TokenError::UnknownKey => {}
+                Err(of_set) if error.is_about_key() => error = of_set,
+                Err(_) => {}
             }
         }
-        Err(if is_pending && error.is_about_key() { TokenError::KeysPending } else { error })
+        let lacking = self.key_sets.iter().filter(|trusted| error.is_about_key() && trusted.may_get(header, now_ms));
+        let is_pending = lacking.fold(false, |is_pending, trusted| trusted.set.request(kid, now_ms) || is_pending);
+        Err(if is_pending { TokenError::KeysPending } else { error })
     }
 
     fn read_claims(&self, claims: &Claims, now_unix_s: u64) -> Result<Identity, TokenError> {

@@ -112,7 +112,11 @@ impl RawConfig {
         let value = |raw: &Self, name: &str| raw.settings.get(name).map(|setting| setting.value.clone());
         let is_set = |name: &&str| !self.is_default(name) || !before.is_default(name);
         let differs = |name: &&'static str| value(self, name) != value(before, name);
-        let names = super::key::KEYS.iter().map(|key| key.name).filter(|name| !is_reloadable(name));
+        // Dev mode keeps its keys, and TLS is not switched on or off.
+        let is_dev = value(before, "dev").is_some_and(|dev| dev.as_bool() == Some(true));
+        let is_switched = |name: &str| value(self, name).is_some() != value(before, name).is_some();
+        let is_kept = |name: &str| is_dev && name.starts_with("auth.") || name.starts_with("tls.") && is_switched(name);
+        let names = super::key::KEYS.iter().map(|key| key.name).filter(|name| is_kept(name) || !is_reloadable(name));
         names.filter(is_set).filter(differs).collect()
     }
 
@@ -193,7 +197,7 @@ impl RawConfig {
 /// Whether SIGHUP replaces the key's value. Of a file, its content too.
 fn is_reloadable(name: &str) -> bool {
     let is_file = ["tls.", "redis."].iter().any(|section| name.starts_with(section)) && name.ends_with("_file");
-    let is_of_tokens = name.starts_with("auth.") && name != "auth.cookie";
+    let is_of_tokens = name.starts_with("auth.") && !matches!(name, "auth.cookie" | "auth.expiry_grace_ms");
     is_file || is_of_tokens || matches!(name, "http.allowed_origins" | "log.filter")
 }
 
@@ -223,5 +227,49 @@ impl TableRow {
 
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         self.table.get(key).and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    const SERVING: [(&str, &str); 2] = [
+        ("TIDEGATE_BROKER", "memory"),
+        ("TIDEGATE_AUTH_KEYS", r#"[{ algorithm = "HS256", secret = "0123456789abcdef0123456789abcdef" }]"#),
+    ];
+    const TLS: [(&str, &str); 2] = [("TIDEGATE_TLS_CERT_FILE", "a.pem"), ("TIDEGATE_TLS_KEY_FILE", "a.key")];
+
+    fn read(environments: &[&[(&str, &str)]]) -> RawConfig {
+        let variables = environments.iter().copied().flatten();
+        let environment = variables.map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        let mut raw = RawConfig::gather(Sources { environment, ..Sources::default() });
+        // It sets what is derived. The files of these certificates do not exist.
+        let _ = Config::check(&mut raw);
+        raw
+    }
+
+    #[test]
+    fn a_reload_names_the_keys_that_it_does_not_replace() {
+        let none: &[(&str, &str)] = &[];
+        let renewed = [("TIDEGATE_TLS_CERT_FILE", "b.pem"), ("TIDEGATE_TLS_KEY_FILE", "b.key")];
+        let dev = [("TIDEGATE_DEV", "true")];
+        let leeway = [("TIDEGATE_AUTH_LEEWAY_S", "3")];
+        let (files, nothing): (&[&str], &[&str]) = (&["tls.cert_file", "tls.key_file"], &[]);
+        let cases: [(&[_], &[_], &[_], &[&str]); 8] = [
+            (none, none, &[("TIDEGATE_AUTH_EXPIRY_GRACE_MS", "5000")], &["auth.expiry_grace_ms"]),
+            (none, none, &[("TIDEGATE_AUTH_COOKIE", "other")], &["auth.cookie"]),
+            (none, none, &leeway, nothing),
+            (&dev, none, &leeway, &["auth.leeway_s"]),
+            (none, &TLS, &renewed, nothing),
+            (none, none, &TLS, files),
+            (none, &TLS, none, files),
+            (none, none, &[("TIDEGATE_SHARDS", "3"), ("TIDEGATE_LOG_FILTER", "debug")], &["shards"]),
+        ];
+        for (n, (both, before, after, expected)) in cases.into_iter().enumerate() {
+            let before = read(&[&SERVING, both, before]);
+            assert_eq!(read(&[&SERVING, both, after]).needs_restart(&before), expected, "{n}");
+        }
     }
 }

@@ -209,7 +209,10 @@ impl Handshake {
         let Some(token) = find_token(headers, offers, &self.cookie_name, trusts_cookie)? else { return Ok(None) };
         let identity = match self.verifier.get().verify(token, now_unix_s) {
             Ok(identity) => identity,
-            Err(error) => return Err(refused(error.code(), error.close(), error.to_string())),
+            Err(error) => {
+                let (code, close, message) = (error.code(), error.close(), error.to_string().into());
+                return Err(Opening::Refused { code, close, message, retry_after_ms: error.retry_after_ms() });
+            }
         };
         if path_tenant.is_some_and(|tenant| *tenant != identity.tenant) {
             let message = "the token belongs to another tenant than the address";

@@ -320,7 +320,7 @@ impl Session {
         let verified = rules.verifier.get().verify(token.unwrap_or_default(), now.unix_s());
         match verified {
             Err(error) => {
-                refuse_token(error, id, out);
+                out.extend([refused_token(&error, id), Effect::Close(error.close())]);
                 false
             }
             Ok(identity) if path_tenant.as_ref().is_some_and(|tenant| *tenant != identity.tenant) => {
@@ -359,7 +359,7 @@ impl Session {
             Ok(new) => new,
             // The old token is still valid. The connection continues until it expires.
             Err(error) => {
-                out.push(refuse(error.code(), &error.to_string(), None, id));
+                out.push(refused_token(&error, id));
                 return false;
             }
         };
@@ -466,7 +466,12 @@ fn close_revoked(out: &mut Vec<Effect>) {
     out.extend([refuse(ErrorCode::Revoked, REVOKED, None, None), Effect::Close(Close::Revoked)]);
 }
 
-fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {
-    out.push(refuse(error.code(), &error.to_string(), None, id));
-    out.push(Effect::Close(error.close()));
+fn refused_token(error: &TokenError, id: Option<&str>) -> Effect {
+    Effect::Refuse(ServerFrame::Error {
+        code: error.code(),
+        message: error.to_string().into(),
+        channel: None,
+        retry_after_ms: error.retry_after_ms(),
+        correlation_id: id.map(owned),
+    })
 }

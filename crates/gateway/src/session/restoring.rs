@@ -6,7 +6,7 @@ use connection_registry::SessionRecord;
 use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Position, Restored, Resume, ServerFrame};
 
 use super::effect::owned;
-use super::{Effect, Session, State, refuse};
+use super::{EXPIRED, Effect, Session, State, refuse};
 use crate::host::clock::Now;
 use crate::session::rules::Lane;
 use crate::session::rules::Rules;
@@ -109,6 +109,18 @@ impl Session {
         let session_id = is_welcome.then(|| self.id.to_string().into());
         let reply = ServerFrame::Restored { record: None, session_id, correlation_id: id.map(owned) };
         Effect::Send(Lane::CONTROL, reply)
+    }
+
+    /// Ends the restore if the token has expired while the session waited. Nothing of the `hello` is done: the client
+    /// needs a new token, and asks again. Returns whether it has ended.
+    pub(crate) fn end_expired_restore(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
+        if !self.is_expired(now) {
+            return false;
+        }
+        let Some(restoring) = self.restoring.take() else { return false };
+        let id = restoring.correlation_id.as_deref();
+        out.extend([refuse(ErrorCode::TokenExpired, EXPIRED, None, id), Effect::Identified]);
+        true
     }
 
     /// The record cannot be read now. The client is told to ask again; nothing of its `hello` is done until then.

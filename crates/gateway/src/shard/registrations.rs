@@ -91,9 +91,9 @@ impl Registrations {
         })
     }
 
-    /// Handles the answer to a restore request. A record that no connection waits for is returned to the registry.
-    pub(crate) fn restored(&self, shard: &mut Shard, ask: RestoreRequest, restored: RestoreResult) {
-        if let Some(record) = shard.restored(&ask, restored) {
+    /// Handles the answer to a restore request. A record that no connection can take is returned to the registry.
+    pub(crate) fn restored(&self, shard: &mut Shard, ask: RestoreRequest, restored: RestoreResult, now: Now) {
+        if let Some(record) = shard.restored(&ask, restored, now) {
             let RestoreRequest { session, tenant, user, since, arrival, .. } = ask;
             self.directory.restores().leave(ClosedSessionRecord { session, tenant, user, since, arrival, record });
         }

@@ -253,7 +253,7 @@ impl Worker {
             ToShard::CloseRevoked => self.close_revoked(),
             ToShard::Restored(restored_for) => {
                 let (ask, restored) = *restored_for;
-                self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
+                self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored, self.clock.now());
             }
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, notice) => self.shard.borrow_mut().notice(session, notice),

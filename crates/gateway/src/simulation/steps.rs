@@ -100,9 +100,9 @@ impl World {
             }
             _ => {}
         }
-        self.step_shard(instance_run, index.0 as usize, |ShardSlot { shard, registrations, .. }, _| match item {
+        self.step_shard(instance_run, index.0 as usize, |ShardSlot { shard, registrations, .. }, now| match item {
             ToShard::CloseSession(closing, upto) => drop(registrations.close_session(shard, closing, upto)),
-            ToShard::Restored(answer) => registrations.restored(shard, answer.0, answer.1),
+            ToShard::Restored(answer) => registrations.restored(shard, answer.0, answer.1, now),
             ToShard::Deliver { scope, messages, .. } => drop(shard.deliver(&scope, &messages)),
             ToShard::Joined(joiner, joined) => shard.joined(joiner, *joined),
             ToShard::Gap(scope, gap) => shard.gap(&scope, gap),

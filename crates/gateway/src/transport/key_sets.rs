@@ -1,6 +1,7 @@
 //! Fetches the key sets of issuers over HTTP, ahead of time, one fetch at a time for each set.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::auth::key_set::{self, KeySet, KeySetConfig, ParsedKeys};
@@ -36,7 +37,7 @@ enum FetchError {
     #[error("no answer within {FETCH_TIMEOUT:?}")]
     Timeout,
     #[error("cannot connect: {0}")]
-    Connect(std::io::Error),
+    Connect(io::Error),
     #[error("HTTP failed: {0}")]
     Http(#[from] hyper::Error),
     #[error("the answer has status {0}; redirections are not followed")]
@@ -107,14 +108,14 @@ pub(crate) async fn refresh(set: &KeySet) {
 
 async fn fetch(config: &KeySetConfig) -> Result<Fetched, FetchError> {
     let url = KeySetUrl::parse(&config.url).expect("checked at start");
+    let tls = match url.is_tls() {
+        true => Some(tls_client(config.ca.clone()).await.map_err(FetchError::Connect)?),
+        false => None,
+    };
     let stream = TcpStream::connect((url.host(), url.port())).await.map_err(FetchError::Connect)?;
-    let response = match url.is_tls() {
-        false => ask(stream, &url).await?,
-        true => {
-            let tls = TlsClient::new(config.ca.as_deref())
-                .map_err(|error| FetchError::Connect(std::io::Error::other(error)))?;
-            ask(tls.connect(url.host(), stream).await.map_err(FetchError::Connect)?, &url).await?
-        }
+    let response = match tls {
+        Some(tls) => ask(tls.connect(url.host(), stream).await.map_err(FetchError::Connect)?, &url).await?,
+        None => ask(stream, &url).await?,
     };
     let max_age = max_age(response.headers());
     if response.status() != StatusCode::OK {
@@ -123,6 +124,11 @@ async fn fetch(config: &KeySetConfig) -> Result<Fetched, FetchError> {
     let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
     let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
     Ok(Fetched { parsed: key_set::parse(&body).map_err(FetchError::NotKeySet)?, max_age })
+}
+
+/// Reads the certificates on another thread: the system has hundreds of them, and this one accepts clients meanwhile.
+async fn tls_client(ca: Option<Vec<u8>>) -> io::Result<TlsClient> {
+    spawn_blocking(move || TlsClient::new(ca.as_deref())).await?.map_err(io::Error::other)
 }
 
 async fn ask<S>(stream: S, url: &KeySetUrl) -> Result<Response<Incoming>, FetchError>

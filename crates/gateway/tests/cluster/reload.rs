@@ -89,6 +89,17 @@ async fn a_signal_replaces_keys_origins_and_the_log_filter() {
     );
     assert!(!process.log().contains("DEBUG"));
 
+    // Other families need a restart, and nothing is replaced.
+    files.write("families = [{ name = 'room' }]", "b", "https://new.example", "debug");
+    reload(&process, "configuration not reloaded").await;
+    assert_eq!(
+        (is_allowed(&process, "https://old.example").await, is_allowed(&process, "https://new.example").await),
+        (true, false)
+    );
+    let mut again = Client::connect(process.listen, "/ws", Some(&token)).await;
+    again.expect("welcome").await;
+    assert!(!process.log().contains("DEBUG"), "{}", process.log());
+
     files.write("", "b", "https://new.example", "debug");
     reload(&process, "configuration reloaded").await;
     assert_eq!(

@@ -103,7 +103,8 @@ async fn publisher(fleet: &Fleet, index: usize) -> Client {
 over_both_transports!(
     a_revoked_user_is_closed_on_every_instance_and_stays_out,
     a_revoked_token_and_a_revoked_session_leave_others_alone,
-    an_instance_that_was_isolated_asks_first_what_was_revoked
+    an_instance_that_was_isolated_asks_first_what_was_revoked,
+    a_revocation_that_was_lifted_meanwhile_closes_nobody
 );
 
 async fn a_revoked_user_is_closed_on_every_instance_and_stays_out(transport: Transport) {
@@ -206,4 +207,38 @@ async fn an_instance_that_was_isolated_asks_first_what_was_revoked(transport: Tr
     while stays.next().await["payload"]["code"] != 4506 {}
     assert!(began.elapsed() < REACH, "{:?}", began.elapsed());
     is_refused(&fleet, 1, there.kept()).await;
+}
+
+/// The log is read in several pages.
+async fn a_revocation_that_was_lifted_meanwhile_closes_nobody(transport: Transport) {
+    let redis = RedisServer::start(&[]);
+    let proxy = Proxy::start(redis.port()).await;
+    let mut fleet = Fleet::start(1, Some(&redis.url()), "");
+    fleet.add(Some(&proxy.url()));
+    let token = |user: &str| token_of(user, 60, &json!({}));
+    let mut alice = connect(transport, &fleet, 1, &token("alice")).await;
+    let mut bob = connect(transport, &fleet, 1, &token("bob")).await;
+    proxy.cut();
+    while alice.next().await["payload"]["degraded"] != true {}
+    revoke(&redis, &["--user", "alice"]);
+    let mut others = redis::pipe();
+    for number in 0..3_000 {
+        let jti = format!("other-{number}");
+        others.cmd("FCALL").arg(&[
+            "tidegate_revoke",
+            "1",
+            "tidegate:{registry}:revocations",
+            "token",
+            &jti,
+            "3600000",
+            "",
+        ]);
+    }
+    others.exec(&mut redis.connect()).unwrap();
+    revoke(&redis, &["--user", "alice", "--lift"]);
+    revoke(&redis, &["--user", "bob"]);
+    proxy.mend();
+    is_closed(&mut bob).await;
+    while alice.next().await["payload"]["degraded"] != false {}
+    go_on([&mut alice], &mut publisher(&fleet, 0).await, 1).await;
 }

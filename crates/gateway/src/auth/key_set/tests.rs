@@ -41,9 +41,15 @@ fn keys_of(set: &Value) -> Arc<[Key]> {
 
 fn is_known(set: &KeySet, kid: &str, now_ms: u64) -> Option<bool> {
     match set.find(Some(kid), now_ms) {
-        KeyLookup::Known(_) => Some(true),
-        KeyLookup::Absent => Some(false),
-        KeyLookup::Unknown => None,
+        KeyLookup::Named(_) => Some(true),
+        KeyLookup::Possible(_) => panic!("each key of these sets has a kid"),
+        KeyLookup::Missing => {
+            if set.request(Some(kid), now_ms) {
+                None
+            } else {
+                Some(false)
+            }
+        }
     }
 }
 
@@ -202,4 +208,89 @@ fn tokens_are_verified_with_the_keys_of_their_issuer() {
         set.succeeded(published("k"), None, NOW_MS);
     }
     assert_eq!(verify(&es256("invented", one)), Err(TokenError::UnknownKey));
+}
+
+/// A rotation is noticed by tokens that no present key verifies, also where neither keys nor tokens have a `kid`.
+#[tokio::test]
+async fn the_rotation_of_a_key_without_a_kid_is_noticed() {
+    let unnamed = |algorithm| keys_of(&json!({ "keys": [with(jwk_of(algorithm, ""), json!({ "kid": null }))] }));
+    let pem = include_bytes!("../../../tests/keys/test_only_es256_other_private.pem");
+    for kid in [None, Some("a")] {
+        let fixed = vec![Key::hs256(None, SECRET).unwrap()];
+        let verifier = Verifier::new(fixed, Policy::default(), Families::default());
+        let verifier = Arc::new(verifier.with_key_sets([config(None)], TIMES));
+        let verify = |token: &str, at_ms: u64| verifier.verify(token, at_ms / 1_000).map(drop);
+        let set = verifier.key_sets().next().unwrap();
+        let (old, new) = ("EdDSA", "ES256");
+        let of_old = curve(Algorithm::EdDSA, kid, &claims("alice"), ED25519_PRIVATE);
+        let of_new = curve(Algorithm::ES256, kid, &claims("alice"), EC_PRIVATE);
+        let forged = curve(Algorithm::ES256, kid, &claims("alice"), pem);
+        set.begin(NOW_MS);
+        set.succeeded(unnamed(old), None, NOW_MS);
+        let fetch_ms = set.due_ms();
+        assert_eq!(verify(&of_old, NOW_MS), Ok(()));
+        let forged_hs256 = crate::auth::signed::hs256_with(&json!({"alg": "HS256"}), &claims("alice"), b"another");
+        assert_eq!(verify(&forged_hs256, NOW_MS), Err(TokenError::BadSignature), "no set has a shared secret");
+        verifier.await_key(&of_old, NOW_MS).await;
+        assert_eq!(set.due_ms(), fetch_ms, "what is verified or cannot be asks for nothing");
+
+        assert_eq!(verify(&of_new, NOW_MS), Err(TokenError::KeysPending), "{kid:?}");
+        let mut now_ms = NOW_MS + COOLDOWN_MS;
+        assert_eq!(set.due_ms(), now_ms);
+        let waiting = tokio::spawn({
+            let (verifier, token) = (Arc::clone(&verifier), of_new.clone());
+            async move { verifier.await_key(&token, now_ms).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a fetch is near");
+        set.begin(now_ms);
+        set.succeeded(unnamed(new), None, now_ms);
+        waiting.await.unwrap();
+        assert_eq!((verify(&of_new, now_ms), verify(&of_old, now_ms).is_err()), (Ok(()), true), "{kid:?}");
+
+        // Forged tokens cause no more fetches than invented kids.
+        let mut fetches = 0;
+        for _ in 0..120 {
+            now_ms += 1_000;
+            let refused = verify(&forged, now_ms).unwrap_err();
+            assert!(matches!(refused, TokenError::KeysPending | TokenError::BadSignature), "{refused:?}");
+            assert_eq!(verify(&of_new, now_ms), Ok(()));
+            if set.due_ms() <= now_ms {
+                set.begin(now_ms);
+                set.succeeded(unnamed(new), None, now_ms);
+                fetches += 1;
+            }
+        }
+        assert_eq!(fetches, 2, "in two minutes");
+        assert_eq!(verify(&forged, now_ms), Err(TokenError::BadSignature));
+    }
+}
+
+/// What the operator changed, and whether the keys are still known then.
+#[test]
+fn a_reload_keeps_the_keys_of_a_set_while_its_address_stays() {
+    type Change = fn(&mut KeySetConfig, &mut KeySetTimes);
+    let changes: [(Change, bool); 6] = [
+        (|_, _| {}, true),
+        (|_, times| times.interval = Duration::from_secs(60), true),
+        (|_, times| times.stale_max *= 2, true),
+        (|config, _| config.ca = Some(b"another".to_vec()), true),
+        (|config, _| config.audience = Some("tidegate".into()), true),
+        (|config, _| config.url.push_str("/others"), false),
+    ];
+    for (n, (change, is_kept)) in changes.into_iter().enumerate() {
+        let verifier = || Verifier::new(Vec::new(), Policy::default(), Families::default());
+        let before = verifier().with_key_sets([config(None)], TIMES);
+        let set = before.key_sets().next().unwrap();
+        set.begin(NOW_MS);
+        set.succeeded(published("a"), None, NOW_MS);
+        let (mut config, mut times) = (config(None), TIMES);
+        change(&mut config, &mut times);
+        let after = verifier().with_key_sets([config], times).succeeding(&before);
+        let renewed = after.key_sets().next().unwrap();
+        assert_eq!(is_known(renewed, "a", NOW_MS + 1) == Some(true), is_kept, "{n}");
+        assert!(Arc::ptr_eq(renewed, set) || renewed.due_ms() <= NOW_MS, "fetched in the new way: {n}");
+        // Their age counts from their fetch, as before.
+        assert_eq!(is_known(renewed, "a", NOW_MS + 2 * STALE_MS), None, "{n}");
+    }
 }

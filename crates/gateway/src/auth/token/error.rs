@@ -6,6 +6,9 @@ use wire::{Close, ErrorCode, PRESENCE_INFO_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::auth::grants::BadGrant;
 use crate::auth::mistaken_secret::SecretMistake;
 
+/// A fetch of keys has ended after this time, as a rule.
+const FETCH_MS: u64 = 2_000;
+
 /// The reason why a token is refused. The message is sent to the client; none repeats the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
@@ -112,6 +115,11 @@ impl TokenError {
             Self::KeysPending => ErrorCode::Unavailable,
             _ => ErrorCode::Unauthenticated,
         }
+    }
+
+    /// The time after which the client may send the token again, in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> Option<u64> {
+        matches!(self, Self::KeysPending).then_some(FETCH_MS)
     }
 
     /// The close code of the close frame that follows.

@@ -28,16 +28,23 @@ pub(super) async fn follow(
 ) -> Infallible {
     let Some(mut log) = connect() else { return std::future::pending().await };
     let mut cursor = RevocationCursor::default();
+    // A later page may lift what an earlier one revokes, so all pages take effect together.
+    let mut entries = Vec::new();
     let mut is_failing = false;
     loop {
         let step = async {
             let pause = match log.read(&mut cursor).await {
                 Ok(page) => {
                     is_failing = false;
-                    if revocations.apply(&page.entries, unix_ms()) {
-                        hub.shards().for_each(|shard| shard.inbox.push(ToShard::CloseRevoked, 0));
+                    entries.extend(page.entries);
+                    if page.has_more {
+                        Duration::ZERO
+                    } else {
+                        if revocations.apply(&std::mem::take(&mut entries), unix_ms()) {
+                            hub.shards().for_each(|shard| shard.inbox.push(ToShard::CloseRevoked, 0));
+                        }
+                        POLL
                     }
-                    if page.has_more { Duration::ZERO } else { POLL }
                 }
                 Err(error) => {
                     // While the broker is away, its own log lines say so.

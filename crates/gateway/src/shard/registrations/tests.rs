@@ -93,7 +93,7 @@ impl Instance {
         for RecordLookup { ask, .. } in self.directory.restores().take_due(usize::MAX, later) {
             let at = usize::from(ask.shard);
             let (shard, registrations) = &mut self.shards[at];
-            registrations.restored(shard, ask, answer.clone());
+            registrations.restored(shard, ask, answer.clone(), NOW);
             self.register(at);
         }
     }

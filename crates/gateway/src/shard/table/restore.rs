@@ -47,8 +47,14 @@ impl Shard {
         }
     }
 
-    /// Handles the answer to a restore request. Returns the record if the connection that asked no longer waits for it.
-    pub(crate) fn restored(&mut self, ask: &RestoreRequest, restored: RestoreResult) -> Option<SessionRecord> {
+    /// Handles the answer to a restore request. Returns the record if the connection that asked no longer waits for it,
+    /// or its token has expired.
+    pub(crate) fn restored(
+        &mut self,
+        ask: &RestoreRequest,
+        restored: RestoreResult,
+        now: Now,
+    ) -> Option<SessionRecord> {
         let waits = |connection: &Connection| {
             let (session, confirmation) = (&connection.session, connection.confirmation.as_ref());
             let arrival = confirmation.and_then(|confirmation| confirmation.arrival).map(|(_, arrival)| arrival);
@@ -67,9 +73,13 @@ impl Shard {
             (None, RestoreResult::Nothing | RestoreResult::Replaced) => return None,
         };
         let slot = slot?;
+        let mut effects = Vec::new();
+        if self.connections[slot].session.end_expired_restore(now, &mut effects) {
+            self.carry_out(slot, &mut effects);
+            return record;
+        }
         self.confirmed_of(slot).answered(record.is_some());
         let rules = Arc::clone(&self.rules);
-        let mut effects = Vec::new();
         self.connections[slot].session.restored(record, &rules, &mut effects);
         self.carry_out(slot, &mut effects);
         None

@@ -64,7 +64,7 @@ fn keys(kid: &str) -> String {
 }
 
 fn is_known(set: &KeySet, kid: &str) -> bool {
-    matches!(set.find(Some(kid), unix_ms()), KeyLookup::Known(_))
+    matches!(set.find(Some(kid), unix_ms()), KeyLookup::Named(_))
 }
 
 #[tokio::test]

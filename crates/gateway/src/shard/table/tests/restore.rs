@@ -5,6 +5,7 @@ use std::time::Instant;
 use connection_registry::{ConnectionRow, Directory, RegistrationNumber, RestoreRequest, RestoreResult, SessionRecord};
 
 use super::*;
+use crate::auth::signed::{NOW, claims, hs256, verifier, with};
 
 const OPS: &str = "collection:42:ops";
 
@@ -165,7 +166,7 @@ fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_la
     let other = table.connect("alice");
     table.client_sends(other, &hello(own(8)));
     table.shard.arrived(other, Timestamp(1), arrival);
-    assert_eq!(table.shard.restored(&asks(own(8), arrival), RestoreResult::Found(record.clone())), None);
+    assert_eq!(table.shard.restored(&asks(own(8), arrival), RestoreResult::Found(record.clone()), table.now), None);
     assert_eq!(table.received(other), ["restored"]);
     assert_eq!(table.joiner().1, Some(at(5)));
 
@@ -173,10 +174,58 @@ fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_la
     table.now.mono_ms = table.shard.first_wake(alice, table.now);
     table.shard.wake(alice, table.now);
     assert_eq!(table.received(alice), ["error unavailable"]);
-    assert_eq!(table.shard.restored(&asked, RestoreResult::Found(record.clone())), Some(record), "it is given back");
+    assert_eq!(
+        table.shard.restored(&asked, RestoreResult::Found(record.clone()), table.now),
+        Some(record),
+        "it is given back"
+    );
     table.client_sends(alice, &hello(own(7)));
     table.shard.remove(alice);
     assert!(table.shard.take_left().is_empty(), "what it was to hold is another one's record still");
+}
+
+/// The record stays for the `hello` that follows the new token.
+#[test]
+fn a_record_that_comes_after_the_token_has_expired_is_given_back() {
+    let record = SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
+    for (answer, given_back) in
+        [(RestoreResult::Found(record.clone()), Some(record.clone())), (RestoreResult::Nothing, None)]
+    {
+        let mut table = Table::new();
+        table.shard.rules.verifier.replace(verifier());
+        table.now.unix_ms = NOW * 1_000;
+        let token = |valid_s| {
+            hs256(&with(claims("alice"), serde_json::json!({"exp": NOW + valid_s, "subscribe": ["collection:*"]})))
+        };
+        let session = Session::new(SessionId::from_random(1), None);
+        let alice = table.shard.open(session, Opening::AwaitHello, table.now);
+        let channels = r#"[{"channel":"collection:43"}]"#;
+        let (session_id, first) = (own(7), token(2));
+        let hello = format!(
+            r#"{{"type":"hello","correlation_id":"h","payload":{{"token":"{first}","restore":true,"session_id":"{session_id}","channels":{channels}}}}}"#
+        );
+        table.client_sends(alice, &hello);
+        let arrival = Instant::now();
+        table.shard.arrived(alice, Timestamp(1), arrival);
+        assert_eq!(table.received(alice), ["welcome"]);
+        table.shard.take_identified();
+
+        // The last moment at which it is accepted is a millisecond earlier.
+        table.now.unix_ms += 2_000;
+        assert_eq!(table.shard.restored(&asks(own(7), arrival), answer, table.now), given_back);
+        assert_eq!(table.received(alice), ["error token_expired"]);
+        assert!(table.requests().is_empty(), "it may not subscribe");
+        assert_eq!(table.shard.take_identified(), [alice], "it is listed as it is");
+
+        let second = token(60);
+        table.client_sends(alice, &hello.replace(&first, &second));
+        table.shard.arrived(alice, Timestamp(1), arrival);
+        table.now.unix_ms += 57_999;
+        let found = RestoreResult::Found(record.clone());
+        assert_eq!(table.shard.restored(&asks(own(7), arrival), found, table.now), None);
+        assert_eq!(table.received(alice), ["refreshed", "restored"]);
+        assert_eq!(table.requests().len(), 2);
+    }
 }
 
 #[test]
@@ -189,7 +238,7 @@ fn of_two_that_ask_for_one_session_each_hears_its_own_answer() {
         table.shard.arrived(slot, Timestamp(1), arrival);
         (slot, arrival)
     });
-    assert_eq!(table.shard.restored(&asks(own(7), other.1), RestoreResult::Nothing), None);
+    assert_eq!(table.shard.restored(&asks(own(7), other.1), RestoreResult::Nothing, table.now), None);
     assert_eq!((table.received(one.0), table.received(other.0)), (vec![], vec!["restored".to_owned()]));
 }
 
@@ -224,7 +273,7 @@ fn who_was_not_given_its_session_leaves_no_record_of_it() {
         table.client_sends(alice, &hello(own(7)));
         table.shard.arrived(alice, Timestamp(1), arrival);
         match answer.clone() {
-            Some(answer) => assert_eq!(table.shard.restored(&asks(own(7), arrival), answer), None),
+            Some(answer) => assert_eq!(table.shard.restored(&asks(own(7), arrival), answer, table.now), None),
             None => table.shard.give_up_restoring(alice),
         }
         if matches!(answer, Some(RestoreResult::Found(_))) {

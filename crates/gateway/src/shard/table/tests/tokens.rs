@@ -1,11 +1,13 @@
 //! Tokens that come in frames: the first one, and those that take its place.
 
 use connection_registry::{Revocation, RevocationSubject};
+use jsonwebtoken::Algorithm;
 use message_router::{FamilyPolicy, OnIsolation};
 use serde_json::json;
 
 use super::*;
-use crate::auth::signed::{NOW, claims, hs256, verifier, with};
+use crate::auth::key_set::{KeySetConfig, KeySetTimes};
+use crate::auth::signed::{EC_PRIVATE, NOW, claims, curve, hs256, verifier, with};
 
 /// A table that takes signed tokens.
 fn table() -> Table {
@@ -65,6 +67,38 @@ fn a_first_token_that_is_no_good_ends_the_connection() {
     ] {
         assert_eq!(table().greets(None, token).1, expected);
     }
+}
+
+/// The client may send the same token again a moment later.
+#[test]
+fn a_token_whose_key_is_not_known_yet_is_answered_with_a_time() {
+    let mut table = table();
+    let set = KeySetConfig {
+        url: "https://login.example.com/keys".into(),
+        issuer: None,
+        audience: None,
+        scopes: Vec::new(),
+        ca: None,
+    };
+    let minute = std::time::Duration::from_secs(60);
+    let times = KeySetTimes { interval: minute, stale_max: minute };
+    table.shard.rules.verifier.replace(verifier().with_key_sets([set], times));
+    let unknown = curve(Algorithm::ES256, Some("new"), &claims("alice"), EC_PRIVATE);
+    let pending = |text: &str| text.contains(r#""code":"unavailable""#) && text.contains(r#""retry_after_ms":2000"#);
+
+    let slot = table.shard.open(Session::new(SessionId::from_random(1), None), Opening::AwaitHello, table.now);
+    table.client_sends(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{unknown}"}}}}"#));
+    let text = table.received_text(slot);
+    assert!(pending(&text) && text.contains(r#""code":1013"#), "{text}");
+
+    let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
+    for frame in ["refresh", "hello"] {
+        table.client_sends(alice, &format!(r#"{{"type":"{frame}","payload":{{"token":"{unknown}"}}}}"#));
+        let text = table.received_text(alice);
+        assert!(pending(&text) && !text.contains("bye"), "its own token is still valid: {text}");
+    }
+    table.client_sends(alice, r#"{"type":"refresh","payload":{"token":"forged"}}"#);
+    assert!(!table.received_text(alice).contains("retry_after_ms"), "a wait does not help");
 }
 
 #[test]
