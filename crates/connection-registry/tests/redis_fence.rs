@@ -147,6 +147,70 @@ async fn a_revocation_goes_when_its_time_is_over_and_is_refused_above_the_limit(
 }
 
 #[tokio::test]
+async fn what_another_program_writes_into_the_log_of_revocations_is_passed_over() {
+    let server = RedisServer::start();
+    let (log, mut redis) = (revocation_log(&server.url()), server.connection().await);
+    let (key, hour) = (Keyspace::default().revocations(), Duration::from_secs(3_600));
+    let token = |n: usize| RevocationSubject::Token(format!("t {n}"));
+    let mut cursor = RevocationCursor::default();
+    log.revoke(&token(0), hour, false).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(token(0), false)]);
+    let foreign: [&[&[u8]]; 7] = [
+        &[b"x", b"y"],
+        &[b"k", b"token"],
+        &[b"k", b"token", b"w", b"x", b"a", b"1"],
+        &[b"k", b"\xff\xfe", b"w", b"\x00", b"a", b"\x80", b"u", b"\xc3"],
+        &[b"k", b"token", b"w", b"x", b"a", b"1", b"u", b"1e999"],
+        &[b"k", b"token", b"w", b"x", b"a", b"1", b"u", b"nan"],
+        &[b"k", b"user", b"w", b"no tenant", b"a", b"", b"u", b"-1", b"more", b"fields"],
+    ];
+    for (n, fields) in (1..).zip(foreign) {
+        // After others, and as the first one.
+        for is_first in [false, true] {
+            if is_first {
+                let _: i64 = command(&mut redis, &["UNLINK", &key]).await;
+            }
+            redis::cmd("XADD").arg(&key).arg("*").arg(fields).exec_async(&mut redis).await.unwrap();
+            log.revoke(&token(n), hour, false).await.unwrap();
+            assert_eq!(read_all(&log, &mut cursor).await, [(token(n), false)], "{n} {is_first}");
+            let whole = read_all(&log, &mut RevocationCursor::default()).await;
+            assert_eq!(whole.last(), Some(&(token(n), false)), "{n} {is_first}");
+        }
+    }
+    // The highest id: nothing can be added after it, and readers read on when it is gone.
+    let highest = "18446744073709551615-18446744073709551615";
+    let _: String = command(&mut redis, &["XADD", &key, highest, "x", "y"]).await;
+    for _ in 0..2 {
+        assert_eq!(read_all(&log, &mut cursor).await, []);
+    }
+    let _: i64 = command(&mut redis, &["UNLINK", &key]).await;
+    let _: String = command(&mut redis, &["SET", &key, "x"]).await;
+    assert_eq!(read_all(&log, &mut cursor).await, []);
+    log.revoke(&token(99), hour, false).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(token(99), false)]);
+}
+
+#[tokio::test]
+async fn a_revocation_for_no_time_is_refused_before_it_is_written() {
+    let server = RedisServer::start();
+    let (log, mut redis) = (revocation_log(&server.url()), server.connection().await);
+    let key = Keyspace::default().revocations();
+    assert!(log.read(&mut RevocationCursor::default()).await.unwrap().entries.is_empty(), "it loads the library");
+    for ms in ["", "0", "-1", "1.5", "1e300", "nan", "inf", "-inf", "0x10", "99999999999999999"] {
+        let mut call = redis::cmd("FCALL");
+        let refused = call.arg("tidegate_revoke").arg(1).arg(&key).arg(&["token", "x", ms]);
+        let refused = refused.query_async::<String>(&mut redis).await.unwrap_err().to_string();
+        assert!(refused.contains("token or session or user, WHAT, MS"), "{ms}: {refused}");
+        assert_eq!(command::<usize>(&mut redis, &["EXISTS", &key]).await, 0, "{ms}");
+    }
+    // A key that does not expire is not given the short life of its newest entry.
+    let _: String =
+        command(&mut redis, &["XADD", &key, "*", "k", "token", "w", "x", "a", "1", "u", "9000000000000000"]).await;
+    log.revoke(&RevocationSubject::Token("short".into()), Duration::from_millis(500), false).await.unwrap();
+    assert_eq!(command::<i64>(&mut redis, &["PTTL", &key]).await, -1);
+}
+
+#[tokio::test]
 async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     let server = RedisServer::start();
     let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);

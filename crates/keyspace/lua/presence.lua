@@ -35,6 +35,7 @@ register('tidegate_presence_write', {}, function(keys, args)
     return refused
   end
   local incarnation, now, log = incarnation_of(token, id), clock(), {}
+  keep_type(base .. 'leaving', 'zset')
   for i = 4, #args, 4 do
     if args[i] == '+' then
       enter_member(base, log, incarnation, args[i + 1], args[i + 2], args[i + 3], now)

@@ -24,7 +24,7 @@ local function trim_revocations(key, now)
   repeat
     local page = call('XRANGE', key, from, '+', 'COUNT', 128)
     for _, entry in ipairs(page) do
-      if tonumber(entry[2][8]) > now then
+      if (whole(entry[2][8]) or 0) > now then -- another program may have written anything
         call('XTRIM', key, 'MINID', entry[1])
         return
       end
@@ -35,7 +35,7 @@ local function trim_revocations(key, now)
 end
 
 register('tidegate_revoke', {}, function(keys, args)
-  local key, kind, what, keep_ms, lifts = keys[1], args[1], args[2], tonumber(args[3]), args[4] == '1'
+  local key, kind, what, keep_ms, lifts = keys[1], args[1], args[2], whole(args[3]), args[4] == '1'
   if #keys ~= 1 or not find(key, REVOCATIONS_KEY) then
     return error_reply('ERR the key is PREFIX:{registry}:revocations')
   end
@@ -43,27 +43,40 @@ register('tidegate_revoke', {}, function(keys, args)
     return error_reply('ERR arguments are token or session or user, WHAT, MS [, 1 to lift]')
   end
   local now = clock()
+  keep_type(key, 'stream')
   trim_revocations(key, now)
   if call('XLEN', key) >= REVOCATIONS_MAX then
     return error_reply('BUSY there are ' .. REVOCATIONS_MAX .. ' revocations, and none has expired')
   end
   local at, keep_until = lifts and '0' or decimal(now), decimal(now + keep_ms)
   local id = call('XADD', key, '*', 'k', kind, 'w', what, 'a', at, 'u', keep_until)
-  -- The key goes with the last of them.
-  call('PEXPIRE', key, decimal(keep_ms), 'NX')
-  call('PEXPIRE', key, decimal(keep_ms), 'GT')
+  -- The key goes with the last of them. A key without an expiry counts as one that never expires.
+  if call('XLEN', key) == 1 then
+    call('PEXPIRE', key, decimal(keep_ms))
+  else
+    call('PEXPIRE', key, decimal(keep_ms), 'GT')
+  end
   return id
 end)
 
 register('tidegate_revocations', { 'no-writes', 'allow-oom' }, function(keys, args)
   local key, after, count = keys[1], args[1], tonumber(args[2])
-  local is_lost = after ~= '' and #call('XRANGE', key, after, after) == 0
-  local from = (after == '' or is_lost) and '-' or '(' .. after
+  -- The range begins with the entry itself: one after the highest id, which another program may add, is refused.
+  local page, first = read_or({}, 'XRANGE', key, after == '' and '-' or after, '+', 'COUNT', count + 1), 2
+  local is_lost = after ~= '' and not (page[1] and page[1][1] == after)
+  if is_lost then
+    page = read_or({}, 'XRANGE', key, '-', '+', 'COUNT', count)
+  end
+  if after == '' or is_lost then
+    first = 1
+  end
   local answer = { is_lost and '1' or '0' }
-  for _, entry in ipairs(call('XRANGE', key, from, '+', 'COUNT', count)) do
-    local n, fields = #answer, entry[2]
-    answer[n + 1], answer[n + 2], answer[n + 3] = entry[1], fields[2], fields[4]
-    answer[n + 4], answer[n + 5] = fields[6], fields[8]
+  for i = first, min(#page, first + count - 1) do
+    local n, fields = #answer, page[i][2]
+    answer[n + 1] = page[i][1]
+    for j = 1, 4 do
+      answer[n + 1 + j] = fields[2 * j] or '' -- another program may have written fewer
+    end
   end
   return answer
 end)

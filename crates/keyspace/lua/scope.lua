@@ -224,7 +224,8 @@ local function upkeep(stream, meta, family, now, position)
   end
   kept[#kept + 1] = decimal(now) .. ':' .. position
   if expired then
-    call('XTRIM', stream, 'MINID', expired)
+    -- A family without history has no stream of its own to trim: another program's must not refuse its messages.
+    (family.entries > 0 and call or pcall_redis)('XTRIM', stream, 'MINID', expired)
   end
   call('HSET', meta, 'k', concat(kept, ' '), 'd', decimal(now + family.step))
   call('PEXPIRE', stream, decimal(family.ttl + family.step))

@@ -45,7 +45,9 @@ local function is_timestamp(text)
   local is_leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
   local days = month == 2 and not is_leap and 28 or DAYS[month]
   return (zone == 'Z' or (zone_hour and zone_hour < '24' and zone_minute < '60'))
-    and days and day >= 1 and day <= days and hour < '24' and minute < '60' and second < '60'
+    and days and day >= 1 and day <= days and hour < '24' and minute < '60'
+    -- Second 60 is a leap second. It ends an hour, half an hour or a quarter, by zone.
+    and (second < '60' or second == '60' and tonumber(minute) % 15 == 14)
 end
 
 -- Returns what is wrong with the characters of valid JSON, or nil: cjson accepts control characters in strings, bytes
@@ -117,6 +119,9 @@ end
 
 -- Returns what is wrong with a JSON message, or with the header of a binary one, or nil.
 local function json_complaint(text)
+  if find(text, '\0', 1, true) then -- cjson reads no further
+    return 'has a NUL byte, which JSON has nowhere'
+  end
   local is_json, message = pcall(decode_strictly, text)
   if not is_json then
     return 'is not JSON of at most ' .. DEPTH_MAX .. ' levels: ' .. gsub(message, '^.-: ', '')

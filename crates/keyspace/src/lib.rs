@@ -31,5 +31,5 @@ mod slot;
 pub use footprint::Footprint;
 pub use names::Keyspace;
 pub use publish_call::{Placed, PublishCall, PublishItem, ReplyPart};
-pub use script::{BAD_SCOPE, DEPTH_MAX, EXACT_ENTRIES_MAX, Function, ID_WINDOW_MS, Library, Loaded, UNKNOWN_FAMILY};
+pub use script::{DEPTH_MAX, EXACT_ENTRIES_MAX, Function, ID_WINDOW_MS, Library, Loaded, UNKNOWN_FAMILY};
 pub use slot::Slot;

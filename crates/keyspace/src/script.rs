@@ -43,9 +43,6 @@ pub const DEPTH_MAX: usize = 128;
 /// How an error reply begins if the library does not have the family of the scope.
 pub const UNKNOWN_FAMILY: &str = "ERR there is no channel family";
 
-/// How an error reply begins if another program has written into a key of the scope. The key is named.
-pub const BAD_SCOPE: &str = "BADSCOPE";
-
 /// One function of the library: its name and how it is called.
 ///
 /// ```

@@ -383,7 +383,7 @@ impl Worker {
         closed
     }
 
-    /// Closes a session at the request of the registry.
+    /// A token has arrived or changed: checks the connection sooner than planned if it must.
     fn wake_sooner(&self, shard: &mut Shard, slot: Slot, now: Now) {
         if let Some(at_ms) = shard.wake_sooner(slot, now) {
             self.wheel.borrow_mut().schedule(slot, at_ms);

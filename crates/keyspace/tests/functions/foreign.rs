@@ -71,3 +71,30 @@ fn ids_of_another_program_store_no_copies() {
         }
     }
 }
+
+/// A family without history has no stream: one of another program in its place is neither used nor removed.
+#[test]
+fn a_stream_of_another_program_in_a_family_without_history_is_left_alone() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("nothing:7"), Keyspace::default());
+    let first = publish(&mut redis, &scope, 1);
+    cmd("SET").arg(keys.stream(&scope)).arg("x").exec(&mut redis).unwrap();
+    for offset in 2..4 {
+        // Upkeep is due, and a mark has expired.
+        cmd("HSET").arg(keys.meta(&scope)).arg(&["d", "0", "k", "1:1-1"]).exec(&mut redis).unwrap();
+        let position = try_publish(&mut redis, &scope, 1);
+        assert_eq!(position, Ok(Position::new(first.generation, offset)));
+    }
+    let kind: String = cmd("TYPE").arg(keys.stream(&scope)).query(&mut redis).unwrap();
+    assert_eq!(kind, "string");
+}
+
+#[test]
+fn a_scope_that_was_refused_at_once_ends_by_itself() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    cmd("SET").arg(keys.stream(&scope)).arg("x").exec(&mut redis).unwrap();
+    assert!(refusal(try_publish(&mut redis, &scope, 1)).contains("BADSCOPE"));
+    let ttl_ms: i64 = cmd("PTTL").arg(keys.meta(&scope)).query(&mut redis).unwrap();
+    assert!(ttl_ms > 0, "{ttl_ms}");
+}

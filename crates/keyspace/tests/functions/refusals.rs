@@ -68,7 +68,7 @@ fn wrong_arguments_are_answered_with_an_explanation() {
 }
 
 /// Bytes that a publisher may send, each with what is wrong with them.
-const SLIPS: [(&[u8], &str); 33] = [
+const SLIPS: [(&[u8], &str); 39] = [
     (b"{}", "has no type"),
     (b"{\"payload\":1}", "has no type"),
     (b"{\"type\":null}", "has no type"),
@@ -89,6 +89,10 @@ const SLIPS: [(&[u8], &str); 33] = [
     (b"{\"type\":\"t\",\"payload\":[1.]}", "begins or ends with a point"),
     (b"{\"type\":\"t\",\"payload\":1.e5}", "begins or ends with a point"),
     (b"{\"type\":\"t\",\"payload\":\"a\nb\"}", "has a control character"),
+    (b"{\"type\":\"t\"}\0", "NUL"),
+    (b"{\"type\":\"t\"}\0\"type\":\"t\"} \"", "NUL"),
+    (b"{\"type\":\"t\",\"payload\":\"a\0b\"}", "NUL"),
+    (b"\x01\x00\x0e{\"type\":\"t\"}\0x", "NUL"),
     (b"{\"type\":\"t\",\"payload\":\"Jos\xe9\"}", "not UTF-8"),
     (b"{\"type\":\"t\",\"payload\":\"\xed\xa0\x80\"}", "not UTF-8"),
     (b"{\"type\":\"t\",\"payload\":\"\xc3\xa9\x80\"}", "not UTF-8"),
@@ -97,6 +101,8 @@ const SLIPS: [(&[u8], &str); 33] = [
     (b"{\"type\":\"t\",\"timestamp\":\"2026-11-20T12:00:00\"}", "RFC 3339"),
     (b"{\"type\":\"t\",\"timestamp\":\"2026-02-30T12:00:00Z\"}", "RFC 3339"),
     (b"{\"type\":\"t\",\"timestamp\":\"2026-11-20T24:00:00Z\"}", "RFC 3339"),
+    (b"{\"type\":\"t\",\"timestamp\":\"2016-12-31T23:58:60Z\"}", "RFC 3339"),
+    (b"{\"type\":\"t\",\"timestamp\":\"2016-12-31T23:59:61Z\"}", "RFC 3339"),
     (b"{\"type\":\"t\",\"timestamp\":1795176000}", "RFC 3339"),
     (b"{\"type\":\"t\",\"correlation_id\":7}", "correlation_id"),
     (b"{\"type\":\"t\",\"correlation_id\":{}}", "correlation_id"),
@@ -104,7 +110,7 @@ const SLIPS: [(&[u8], &str); 33] = [
     (b"\x01\xff\xff{\"type\":\"t\"}", "is no binary message"),
 ];
 
-const ACCEPTED: [&str; 14] = [
+const ACCEPTED: [&str; 16] = [
     r#"{"type":"t"}"#,
     r#" {"type":"t"}"#,
     "{\n\t\"type\": \"t\",\r\n \"payload\": {\"type\": [\"payload\"]}\n}\n",
@@ -114,6 +120,8 @@ const ACCEPTED: [&str; 14] = [
     r#"{"type":"t","payload":"José 日本 🎉 \u0000"}"#,
     r#"{"type":"t","timestamp":"2024-02-29T23:59:59.123456789+02:30"}"#,
     r#"{"type":"t","timestamp":"2000-02-29T00:00:00Z","correlation_id":"payload"}"#,
+    r#"{"type":"t","timestamp":"2016-12-31T23:59:60Z"}"#,
+    r#"{"type":"t","timestamp":"2016-12-31T18:44:60.5-05:15"}"#,
     r#"{"\u0074ype":"t"}"#,
     "\u{1}\u{0}\u{c}{\"type\":\"t\"}\u{0}\u{7f}",
     r#"{"payload":[[[[{"a":{"b":{}}}]]]],"type":"t"}"#,
@@ -136,9 +144,14 @@ fn a_message_that_no_gateway_would_deliver_is_refused_with_a_sentence() {
     }
     for (message, why) in SLIPS {
         let text = String::from_utf8_lossy(message);
+        assert!(wire::Message::parse(message).is_err(), "a gateway delivers {text}");
         let refused = publish(message).expect_err(&text).to_string();
         assert!(refused.contains("message 1") && refused.contains(why), "{text}: {refused}");
     }
+    // The one message that a gateway delivers and the function refuses.
+    let half = br#"{"type":"t","payload":"\ud83d"}"#;
+    assert!(wire::Message::parse(half).is_ok());
+    assert!(publish(half).unwrap_err().to_string().contains("is not JSON"));
     let nested = |levels: usize| format!(r#"{{"type":"t","payload":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
     assert!(publish(nested(keyspace::DEPTH_MAX - 1).as_bytes()).is_ok());
     assert!(publish(nested(keyspace::DEPTH_MAX).as_bytes()).is_err());

@@ -53,13 +53,14 @@ impl RevocationLog {
         let function = Function::REVOCATIONS;
         let mut command = call(function, &[self.keyspace.revocations()]);
         command.arg(&cursor.0).arg(ENTRIES_MAX);
-        let answer: Vec<String> = self.client.ask(self.slot, &command).await?;
+        // Any program with access to Redis may have written an entry that is no text.
+        let answer: Vec<Vec<u8>> = self.client.ask(self.slot, &command).await?;
+        let answer: Vec<String> = answer.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let [_, rows @ ..] = &answer[..] else { return Err(malformed(function, &answer)) };
         let (rows, rest) = rows.as_chunks::<5>();
         if !rest.is_empty() {
             return Err(malformed(function, &answer));
         }
-        // Any program with access to Redis may have written an entry that cannot be read.
         let entries = rows.iter().filter_map(|row| {
             let entry = read_entry(row);
             if entry.is_none() {

@@ -1,13 +1,16 @@
-//! Scopes whose keys another program has written. Each is named in the log now and then, however often it is read.
+//! Reads that Redis refuses each time: a key that another program has written, or a missing permission. Each reason is
+//! in the log now and then, however often the scope is read.
 
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use redis_topology::CommandError;
+use redis_topology::{CommandError, ErrorReply};
 use tokio::time::Instant;
 
 /// Time after which the same refusal is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How newer servers begin an error about a missing permission. Redis 7.0 begins it with `ERR` within a function.
+const NO_PERMISSION: &str = "NOPERM";
 /// Most refusals that are remembered.
 const REMEMBERED_MAX: usize = 64;
 
@@ -16,10 +19,10 @@ const REMEMBERED_MAX: usize = 64;
 pub(super) struct RefusedScopes(HashMap<String, Instant>);
 
 impl RefusedScopes {
-    /// Logs the error if it says that a key of the scope is not ours. The error names the key.
+    /// Logs the error if the same read will be refused again until somebody does something about it.
     pub(super) fn note(&mut self, error: &CommandError) {
         let CommandError::Refused(text) = error else { return };
-        if !text.starts_with(keyspace::BAD_SCOPE) {
+        if !ErrorReply(text).is_lasting() && !text.starts_with(NO_PERMISSION) {
             return;
         }
         let now = Instant::now();
@@ -33,5 +36,29 @@ impl RefusedScopes {
             tracing::error!(error = text, "scope refused");
             self.0.insert(text.clone(), now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_must_mend_is_logged_and_a_passing_state_is_not() {
+        let mut refused = RefusedScopes::default();
+        let lasting = [
+            "BADSCOPE tidegate:{acme/user:7}:stream is no stream",
+            "ERR The user executing the script can't run this command or subcommand",
+            "NOPERM User gateway has no permissions to run the 'xrange' command",
+        ];
+        for text in lasting.into_iter().chain(lasting) {
+            refused.note(&CommandError::Refused(text.into()));
+        }
+        let passing = ["OOM command not allowed", "LOADING Redis is loading", "ERR Function not found"];
+        passing.iter().for_each(|text| refused.note(&CommandError::Refused((*text).into())));
+        refused.note(&CommandError::Late);
+        let mut logged: Vec<_> = refused.0.keys().map(String::as_str).collect();
+        logged.sort_unstable();
+        assert_eq!(logged, lasting);
     }
 }
