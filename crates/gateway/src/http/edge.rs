@@ -383,32 +383,6 @@ impl Edge {
         Ok(response)
     }
 
-    /// Decides about an upgrade whose address may have one more connection.
-    async fn decide(
-        &self,
-        request: &Request<Incoming>,
-        path_tenant: Option<&TenantId>,
-        session_id: SessionId,
-    ) -> Result<Upgrade, Refusal> {
-        self.handshake.await_key(request, unix_ms()).await;
-        let mut upgrade = self.handshake.decide(request, path_tenant, unix_s(), session_id)?;
-        // A refused upgrade costs the others no turn and no place, but its address one until its socket has ended.
-        if matches!(upgrade.opening, Opening::Refused { .. }) {
-            return Ok(upgrade);
-        }
-        if !self.takes_clients() {
-            return Err(Refusal::draining());
-        }
-        if self.diverts(upgrade.cookie) {
-            return Err(Refusal::elsewhere());
-        }
-        let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
-        if let Some(later) = self.admit(has_token).await {
-            upgrade.opening = later.opening();
-        }
-        Ok(upgrade)
-    }
-
     /// Decides about an event stream. A client that has to reconnect gets a new routing cookie, so that a balancer
     /// sends it to another instance.
     async fn event_stream(
