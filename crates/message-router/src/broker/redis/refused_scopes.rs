@@ -47,7 +47,7 @@ mod tests {
     fn what_somebody_must_mend_is_logged_and_a_passing_state_is_not() {
         let mut refused = RefusedScopes::default();
         let lasting = [
-            "BADSCOPE tidegate:{acme/user:7}:stream is no stream",
+            "BADSCOPE KEY is no stream",
             "ERR The user executing the script can't run this command or subcommand",
             "NOPERM User gateway has no permissions to run the 'xrange' command",
         ];
