@@ -361,7 +361,7 @@ impl Verifier {
             }
         }
         let lacking = self.key_sets.iter().filter(|trusted| error.is_about_key() && trusted.may_get(header, now_ms));
-        let is_pending = lacking.fold(false, |is_pending, trusted| trusted.set.request(kid, now_ms) || is_pending);
+        let is_pending = lacking.map(|trusted| trusted.set.request(kid, now_ms)).max() == Some(true);
         Err(if is_pending { TokenError::KeysPending } else { error })
     }
 

@@ -210,7 +210,7 @@ impl Handshake {
         let identity = match self.verifier.get().verify(token, now_unix_s) {
             Ok(identity) => identity,
             Err(error) => {
-                let (code, close, message) = (error.code(), error.close(), error.to_string().into());
+                let (code, close, message) = (error.code(), error.close(), error.to_string());
                 return Err(Opening::Refused { code, close, message, retry_after_ms: error.retry_after_ms() });
             }
         };
