@@ -23,7 +23,7 @@ export class LossyProxy {
     };
     for (const socket of [client, redis]) socket.on("error", end).on("close", end);
     client.on("data", (bytes) => {
-      isPublishing ||= bytes.includes("tidegate_publish");
+      isPublishing ||= ["tidegate_publish", "tidegate_relay"].some((name) => bytes.includes(name));
       redis.write(bytes);
     });
     redis.on("data", (bytes) => {
