@@ -22,9 +22,9 @@ def redis(address, *command):
     return answer
 
 
-def publish(address, topic, message):
+def publish(address, topic, message, function="tidegate_publish"):
     scope = "tidegate:{default/system}"
-    return redis(address, "FCALL", "tidegate_publish", 2, f"{scope}:stream", f"{scope}:meta", topic, message)
+    return redis(address, "FCALL", function, 2, f"{scope}:stream", f"{scope}:meta", topic, message)
 
 
 class Load:

@@ -100,7 +100,8 @@ class Faults:
     @contextlib.contextmanager
     def poison(self):
         for _ in range(400):
-            publish(self.fleet["redis"], "news", "{not JSON")
+            # tidegate_publish would refuse it.
+            publish(self.fleet["redis"], "news", "{not JSON", function="tidegate_relay")
         yield
 
     @contextlib.contextmanager
