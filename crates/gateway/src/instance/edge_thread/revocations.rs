@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use connection_registry::{RevocationCursor, RevocationLog};
+use connection_registry::{RevocationCursor, RevocationLog, StoreError};
 use tokio::time::sleep;
 
 use crate::auth::revocations::Revocations;
@@ -47,9 +47,14 @@ pub(super) async fn follow(
                     }
                 }
                 Err(error) => {
-                    // While the broker is away, its own log lines say so.
+                    // While the broker is away, its own log lines say so, perhaps a moment later.
                     if !std::mem::replace(&mut is_failing, true) && health.broker() == BrokerStatus::Up {
-                        tracing::warn!(%error, "reading revocations failed");
+                        match &error {
+                            StoreError::Unreachable(_) | StoreError::NoAnswer(_) => {
+                                tracing::info!(%error, "reading revocations failed");
+                            }
+                            _ => tracing::warn!(%error, "reading revocations failed"),
+                        }
                     }
                     RETRY_AFTER
                 }
