@@ -18,7 +18,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no hint: who is refused is not told when",
         edits: &[Edit {
-            file: "crates/gateway/src/http/edge.rs",
+            file: "crates/gateway/src/http/edge/places.rs",
             old: "retry_after_ms: Some(retry_after_ms) }",
             new: "retry_after_ms: (retry_after_ms == 0).then_some(0) }",
         }],

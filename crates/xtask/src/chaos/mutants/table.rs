@@ -172,8 +172,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a row replaces none: a session stays on two sockets",
         edits: &[Edit {
             file: "crates/keyspace/lua/directory.lua",
-            old: "        close(incarnation, session, 'replaced')\n      end\n    end\n    return false\n",
-            new: "      end\n    end\n    return false\n",
+            old: "          close(incarnation, session, 'replaced')\n        end\n      end\n    end\n    return false\n",
+            new: "        end\n      end\n    end\n    return false\n",
         }],
         fault: "two-sockets",
         kinds: &["two_owners"],
