@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use hyper::header::{FORWARDED, HeaderMap, HeaderName};
 
 use crate::config::{ForwardedHeader, TrustedProxies};
+use crate::http::fields::unquoted;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -81,8 +82,7 @@ fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     rsplit_unquoted(element, b';').find_map(|pair| {
         let pair = pair.trim_ascii();
         let (name, value) = pair.split_at_checked(4)?;
-        name.eq_ignore_ascii_case(b"for=")
-            .then(|| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
+        name.eq_ignore_ascii_case(b"for=").then(|| unquoted(value))
     })
 }
 

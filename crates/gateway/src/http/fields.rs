@@ -20,12 +20,19 @@ pub(crate) fn has_element(headers: &HeaderMap, name: &HeaderName, wanted: &str) 
 pub(crate) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let lines = headers.get_all(COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        let (key, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
-        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        (key == name.as_bytes() && !value.is_empty()).then_some(value)
-    })
+    let named = pairs.filter_map(pair).filter(|(key, value)| *key == name.as_bytes() && !value.is_empty());
+    named.map(|(_, value)| value)
+}
+
+/// The name and the value of `name=value`, the value without the quotation marks around it.
+pub(crate) fn pair(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == b'=')?;
+    Some((text[..at].trim_ascii(), unquoted(text[at + 1..].trim_ascii())))
+}
+
+/// A value without the quotation marks around it.
+pub(crate) fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// Whether a request announces a body. `Content-Length: 0` announces none (RFC 9110 §8.6): proxies add it.
@@ -44,19 +51,21 @@ pub(crate) fn only<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Option<&'r 
     values.next().is_none().then(|| value.as_bytes())
 }
 
+/// Headers of these lines, for tests.
+#[cfg(test)]
+pub(crate) fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(*name, hyper::header::HeaderValue::from_bytes(value).unwrap());
+    }
+    headers
+}
+
 #[cfg(test)]
 mod tests {
-    use hyper::header::{CONNECTION, HeaderValue};
+    use hyper::header::CONNECTION;
 
     use super::*;
-
-    fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
-        }
-        headers
-    }
 
     #[test]
     fn an_element_that_is_not_ascii_hides_no_other() {

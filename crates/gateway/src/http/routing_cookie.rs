@@ -7,7 +7,7 @@ use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use wire::SessionId;
 
 use crate::config::{Secure, SessionCookie};
-use crate::http::fields::{cookies, elements};
+use crate::http::fields::{cookies, elements, pair};
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -58,31 +58,19 @@ impl RoutingCookie {
 fn came_through_tls(headers: &HeaderMap) -> bool {
     let is_tls = |scheme: &[u8]| scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss");
     let forwarded = elements(headers, &FORWARDED).next().into_iter().flat_map(|hop| hop.split(|byte| *byte == b';'));
-    let mut schemes = forwarded.filter_map(|pair| {
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        let (name, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
-        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        name.eq_ignore_ascii_case(b"proto").then_some(value)
-    });
-    schemes.any(is_tls) || elements(headers, &X_FORWARDED_PROTO).next().is_some_and(is_tls)
+    let mut schemes = forwarded.filter_map(pair).filter(|(name, _)| name.eq_ignore_ascii_case(b"proto"));
+    schemes.any(|(_, scheme)| is_tls(scheme)) || elements(headers, &X_FORWARDED_PROTO).next().is_some_and(is_tls)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::fields::headers;
 
     const OWN: &str = "0123456789abcdef0123456789abcdef";
 
     fn config(name: Option<&str>, secure: Secure) -> SessionCookie {
         SessionCookie { name: name.map(str::to_owned), secure }
-    }
-
-    fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
-        }
-        headers
     }
 
     #[test]
