@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use crate::auth::key::{BadKey, Key};
+use crate::host::clock::millis;
 
 /// Shortest time between two fetches that unknown kids cause, in milliseconds.
 const COOLDOWN_MS: u64 = 10_000;
@@ -279,10 +280,6 @@ impl KeySetState {
         self.due_ms = now_ms + retry_ms.min(interval_ms);
         self.failures == 1
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -49,6 +49,11 @@ pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
+/// The wall clock in seconds since 1970, as in tokens.
+pub(crate) fn unix_s() -> u64 {
+    unix_ms() / 1_000
+}
+
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -33,7 +33,7 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 use crate::config::{Paths, TrustedProxies};
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
-use crate::host::clock::unix_ms;
+use crate::host::clock::{millis, unix_ms, unix_s};
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::client_address::{AddressKey, Peer, client_address};
@@ -345,10 +345,9 @@ impl Edge {
             tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "request refused");
             // Not those that a balancer takes elsewhere, and not what scanners ask every server for.
             if is_client && refusal.status.is_client_error() {
-                let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (code, reason) = (refusal.status.as_u16(), refusal.message.clone().into_owned());
                 let refused = RefusedClient { code, reason, ..RefusedClient::default() };
-                self.refusal_log.borrow_mut().write(&refused, Some(peer.address), now_ms);
+                self.refusal_log.borrow_mut().write(&refused, Some(peer.address), self.now_ms());
             }
             self.readable(&request, answer::refusal(&refusal))
         }))
@@ -443,6 +442,11 @@ impl Edge {
         Ok(StreamDecision::Opens(PendingHandoff { reservation, session_id, path_tenant, opening }))
     }
 
+    /// Milliseconds since the edge began.
+    fn now_ms(&self) -> u64 {
+        millis(self.begun.elapsed())
+    }
+
     fn takes_clients(&self) -> bool {
         self.health.instance_state(Instant::now()).takes_clients()
     }
@@ -470,11 +474,6 @@ fn draw_session_id() -> SessionId {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).expect("the kernel's random source does not fail once it has begun");
     SessionId::from_random(u128::from_ne_bytes(bits))
-}
-
-/// The clock for token expiry, in seconds. A clock before 1970 is read as 1970.
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -63,8 +63,7 @@ impl Edge {
             }
             AdmissionDecision::Full(wait) => {
                 self.counters.upgrades_throttled.add(1);
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                Some(ComeBack::after_about("too many clients connect at once; come back a little later", wait_ms))
+                Some(ComeBack::after_about("too many clients connect at once; come back a little later", millis(wait)))
             }
         }
     }
@@ -77,8 +76,7 @@ impl Edge {
         peer: Peer,
     ) -> Result<Option<AddressPlace>, AddressRefusal> {
         let client = client_address(&self.config.trusted_proxies, peer, request.headers());
-        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        client.map(|client| self.addresses.enter(client, now_ms)).transpose()
+        client.map(|client| self.addresses.enter(client, self.now_ms())).transpose()
     }
 
     /// The refusal of a client whose address has too many connections or attempts.
