@@ -26,8 +26,6 @@ use crate::transport::tls_client::TlsClient;
 
 /// Longest time of one fetch, from looking up the name to the last byte.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which the sets of a new configuration are fetched.
-const RELOAD_NOTICED_AFTER: Duration = Duration::from_millis(500);
 /// Longest key set. The sets of large providers have a few KiB.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
@@ -57,20 +55,18 @@ struct Fetched {
 /// Keeps the key sets of the verifier up to date until it is dropped, also those of one that takes its place. Runs on the
 /// current runtime.
 pub(crate) async fn keep(verifier: &Reloadable<Verifier>) -> Infallible {
-    let mut present = verifier.get();
+    let mut verifiers = verifier.subscribe();
     loop {
+        let present = verifiers.borrow_and_update().clone();
         let _keepers: JoinSet<Infallible> = present.key_sets().cloned().map(keep_one).collect();
-        while Arc::ptr_eq(&present, &verifier.get()) {
-            sleep(RELOAD_NOTICED_AFTER).await;
-        }
-        present = verifier.get();
+        verifiers.changed().await.expect("the verifier is borrowed");
     }
 }
 
 async fn keep_one(set: Arc<KeySet>) -> Infallible {
     let url = &set.config().url;
     if KeySetUrl::parse(url).is_ok_and(|url| !url.is_tls() && !url.is_loopback()) {
-        tracing::warn!(url, "key set without TLS: whoever answers in the issuer's place can sign tokens");
+        tracing::warn!(url, "key set without TLS: anybody who answers in the issuer's place can sign tokens");
     }
     loop {
         let wait = Duration::from_millis(set.due_ms().saturating_sub(unix_ms()));
