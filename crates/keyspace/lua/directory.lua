@@ -94,8 +94,8 @@ end
 -- not written its rows again yet. Such a time says nothing about which connection is newer. Instances know the clock to
 -- within the time of one call.
 local CLOCK_ERROR_MS = 1000
-local function is_ahead(since)
-  return since ~= nil and since > clock() + CLOCK_ERROR_MS
+local function is_ahead(since, now)
+  return since ~= nil and since > now + CLOCK_ERROR_MS
 end
 
 -- Returns when a session of `owner` was connected, if the incarnation lists it.
@@ -208,7 +208,7 @@ register('tidegate_registry_write', {}, function(keys, args)
   end
   keep_type(rows, 'hash')
   keep_type(users, 'hash')
-  local all, closing = incarnations(peers), {}
+  local all, closing, now = incarnations(peers), {}, clock()
 
   -- Closes a listed session and no longer counts it. The command is needed even on this instance: nobody writes that
   -- row again, so the close would be lost if this answer were lost.
@@ -229,7 +229,7 @@ register('tidegate_registry_write', {}, function(keys, args)
     for _, incarnation in ipairs(all) do
       local other = row_in(incarnation.rows ~= rows and read_or(false, 'HGET', incarnation.rows, session))
       if other and other.tenant == row.tenant and other.user == row.user then
-        if not is_ahead(since_of(incarnation, row.tenant .. '/' .. row.user, session)) then
+        if not is_ahead(since_of(incarnation, row.tenant .. '/' .. row.user, session), now) then
           if other.connected_at > latest then
             return true
           end
@@ -256,7 +256,7 @@ register('tidegate_registry_write', {}, function(keys, args)
       local oldest = registrations(all, owner)
       oldest[#oldest + 1] = own
       for _, one in ipairs(oldest) do
-        one.order = is_ahead(one.since) and one ~= own and 0 or one.since
+        one.order = is_ahead(one.since, now) and one ~= own and 0 or one.since
       end
       table.sort(oldest, function(a, b)
         if a.order ~= b.order then

@@ -60,7 +60,7 @@ register('tidegate_registry_take', {}, function(keys, args)
   if refused then
     return refused
   end
-  local all, own, answer = incarnations(keys[2]), match(args[1], '([^:]*)$'), { 'OK' }
+  local all, own, answer, now = incarnations(keys[2]), match(args[1], '([^:]*)$'), { 'OK' }, clock()
 
   local function take(session, owner, since, latest, taker)
     local key = record_key(keys[2], session, owner)
@@ -75,7 +75,7 @@ register('tidegate_registry_take', {}, function(keys, args)
     end
     for _, other in ipairs(registrations(all, owner)) do
       if other.session == session and other.incarnation.incarnation ~= own then
-        if other.since > tonumber(latest) and not is_ahead(other.since) then
+        if other.since > tonumber(latest) and not is_ahead(other.since, now) then
           return 'replaced'
         end
         found = 'awaited'

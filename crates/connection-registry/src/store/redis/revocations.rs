@@ -6,7 +6,7 @@ use keyspace::{Function, Keyspace, Slot};
 use redis_topology::{CommandClient, LibraryLoader, Loading, Pools, call};
 use wire::{TenantId, Timestamp, UserId};
 
-use super::{RedisStoreConfig, malformed};
+use super::{RedisStoreConfig, malformed, text};
 use crate::error::StoreError;
 use crate::revocation::{Revocation, RevocationSubject};
 
@@ -55,7 +55,7 @@ impl RevocationLog {
         command.arg(&cursor.0).arg(ENTRIES_MAX);
         // Any program with access to Redis may have written an entry that is no text.
         let answer: Vec<Vec<u8>> = self.client.ask(self.slot, &command).await?;
-        let answer: Vec<String> = answer.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let answer: Vec<String> = answer.into_iter().map(text).collect();
         let [_, rows @ ..] = &answer[..] else { return Err(malformed(function, &answer)) };
         let (rows, rest) = rows.as_chunks::<5>();
         if !rest.is_empty() {
