@@ -1,5 +1,7 @@
 //! Valid and invalid tokens for tests. The keys under `tests/keys` are published and worthless.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use wire::Families;
 
 use crate::auth::key::Key;
+use crate::auth::key_set::{KeySetConfig, KeySetTimes};
 use crate::auth::token::{Policy, Verifier};
 
 /// The time of the tests, in seconds since 1970.
@@ -26,6 +29,16 @@ pub(crate) fn verifier() -> Verifier {
     let policy = Policy { lifetime_s_max: u64::MAX, ..Policy::default() };
     Verifier::new(vec![Key::hs256(None, SECRET).unwrap()], policy, Families::default())
 }
+
+/// A key set at an address that nobody fetches in these tests.
+pub(crate) fn key_set() -> KeySetConfig {
+    let url = "https://login.example.com/keys".into();
+    KeySetConfig { url, issuer: None, audience: None, scopes: Vec::new(), ca: None }
+}
+
+/// Ten minutes between two fetches, and an hour of use.
+pub(crate) const KEY_SET_TIMES: KeySetTimes =
+    KeySetTimes { interval: Duration::from_secs(600), stale_max: Duration::from_secs(3_600) };
 
 /// Claims of `user` that are valid for one hour.
 pub(crate) fn claims(user: &str) -> Value {

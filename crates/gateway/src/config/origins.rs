@@ -9,7 +9,7 @@ pub struct Origins {
     pub any: bool,
     /// `loopback`: any port of localhost, 127.0.0.1 and [::1], for development.
     pub loopback: bool,
-    /// `null`: pages without an origin of their own, such as files and sandboxed frames, whoever has written them.
+    /// `null`: pages without an origin of their own, such as files and sandboxed frames of any author.
     pub null: bool,
     /// Allowed origins, as browsers write them.
     pub exact: Vec<String>,

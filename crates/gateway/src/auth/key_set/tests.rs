@@ -7,7 +7,9 @@ use serde_json::json;
 use wire::Families;
 
 use super::*;
-use crate::auth::signed::{EC_PRIVATE, ED25519_PRIVATE, NOW, SECRET, claims, curve, hs256, jwk_of, rs256, with};
+use crate::auth::signed::{
+    EC_PRIVATE, ED25519_PRIVATE, NOW, SECRET, claims, curve, hs256, jwk_of, key_set, rs256, with,
+};
 use crate::auth::token::{Policy, TokenError, Verifier};
 
 const NOW_MS: u64 = NOW * 1_000;
@@ -21,13 +23,7 @@ fn set() -> KeySet {
 }
 
 fn config(issuer: Option<&str>) -> KeySetConfig {
-    KeySetConfig {
-        url: "https://login.example.com/keys".into(),
-        issuer: issuer.map(str::to_owned),
-        audience: None,
-        scopes: Vec::new(),
-        ca: None,
-    }
+    KeySetConfig { issuer: issuer.map(str::to_owned), ..key_set() }
 }
 
 /// The keys of a set with an EC key of this kid.

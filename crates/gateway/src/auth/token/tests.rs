@@ -421,16 +421,9 @@ fn an_expired_token_says_come_back_and_others_do_not() {
 /// A key set that cannot be fetched keeps nobody waiting whom another key lets in, or lets nobody in.
 #[tokio::test]
 async fn only_tokens_that_a_fetch_can_help_wait_for_it() {
-    let set = KeySetConfig {
-        url: "https://login.example.com/keys".into(),
-        issuer: None,
-        audience: None,
-        scopes: Vec::new(),
-        ca: None,
-    };
-    let times = KeySetTimes { interval: Duration::from_secs(600), stale_max: Duration::from_secs(3_600) };
     let keys = vec![hs(None, SECRET), Key::es256(None, EC_PUBLIC).unwrap(), rs(Some("own"))];
-    let verifier = Verifier::new(keys, Policy::default(), Families::default()).with_key_sets([set], times);
+    let verifier =
+        Verifier::new(keys, Policy::default(), Families::default()).with_key_sets([key_set()], KEY_SET_TIMES);
     let alice = claims("alice");
     let of_kid = |alg: &str, secret| hs256_with(&json!({"alg": alg, "kid": "k"}), &alice, secret);
     for (token, waits) in [

@@ -1,8 +1,9 @@
 //! PURE. Who may do what on the admin port: the one place that decides.
 //!
-//! The port is for operators and their programs, on an address that only they reach. Their browsers reach it too, and
-//! a page of anybody runs in them. Service tokens say who they are and what they may do. Also the port does not answer a host name that somebody may have pointed at it (DNS
-//! rebinding), a page of another site, and a change that a form could send.
+//! The port is for operators and their programs, on an address that only they reach. Service tokens say who they are and
+//! what they may do. Their browsers reach the port too, and a page of anybody runs in them. So the port does not answer
+//! a host name that somebody may have pointed at it (DNS rebinding), a page of another site, and a change that a form
+//! could send.
 
 use std::borrow::Cow;
 
@@ -66,7 +67,7 @@ impl Authorisation {
                 let message = format!("this needs a service token with the scope {scope}, in Authorization: Bearer");
                 Err(Refusal::unauthorized(ErrorCode::Unauthenticated, message))
             }
-            // The port itself is the credential: whoever reaches it is an operator.
+            // The port itself is the credential: everybody who reaches it is an operator.
             None => Ok(Caller("operator".into())),
         }
     }

@@ -38,6 +38,20 @@ struct TestEdge {
     task: JoinHandle<Infallible>,
 }
 
+/// An edge without limits that these tests reach.
+fn config() -> EdgeConfig {
+    EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 1_000, connects_per_second: 0 },
+        trusted_proxies: TrustedProxies::default(),
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    }
+}
+
 impl TestEdge {
     async fn start(handshake_timeout: Duration, health: Health) -> Self {
         Self::throttled(handshake_timeout, health, 2, 0).await
@@ -49,16 +63,7 @@ impl TestEdge {
         connections_max: u64,
         connects_per_second: u32,
     ) -> Self {
-        let config = EdgeConfig {
-            handshake_timeout,
-            connections_max,
-            connects_per_second,
-            addresses: AddressLimits { connections_max: 1_000, connects_per_second: 0 },
-            trusted_proxies: TrustedProxies::default(),
-            diverts: Rc::default(),
-            tls: None,
-            paths: Paths::default(),
-        };
+        let config = EdgeConfig { handshake_timeout, connections_max, connects_per_second, ..config() };
         Self::configured(config, health).await
     }
 

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Version};
@@ -10,8 +9,8 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
-use crate::auth::key_set::{KeySetConfig, KeySetTimes, parse};
-use crate::auth::signed::{ED25519_PRIVATE, NOW, claims, curve, hs256, jwk_of, verifier, with};
+use crate::auth::key_set::parse;
+use crate::auth::signed::{ED25519_PRIVATE, KEY_SET_TIMES, NOW, claims, curve, hs256, jwk_of, key_set, verifier, with};
 use crate::config::{Origins, Paths, Secure};
 use crate::host::reloadable::Reloadable;
 
@@ -371,16 +370,8 @@ fn a_cookie_of_the_application_is_left_alone() {
 
 /// A gateway that trusts a key set which has not been fetched, and an upgrade with a token of one of its keys.
 fn with_unfetched_keys() -> (Handshake, Request<()>) {
-    let set = KeySetConfig {
-        url: "https://login.example.com/keys".into(),
-        issuer: None,
-        audience: None,
-        scopes: Vec::new(),
-        ca: None,
-    };
-    let times = KeySetTimes { interval: Duration::from_secs(600), stale_max: Duration::from_secs(3_600) };
     let handshake = handshake(false);
-    handshake.verifier.replace(verifier().with_key_sets([set], times));
+    handshake.verifier.replace(verifier().with_key_sets([key_set()], KEY_SET_TIMES));
     let token = curve(Algorithm::EdDSA, Some("k"), &claims("alice"), ED25519_PRIVATE);
     (handshake, request("/ws", &[("+authorization", &format!("Bearer {token}"))]))
 }

@@ -18,8 +18,8 @@ const POLL: Duration = Duration::from_millis(300);
 /// Time after a read that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// Reads the log until dropped, if there is one. `connect` opens it: when the broker is back, a connection that was cut off may stay
-/// silent for seconds, so the log is read at once over a new one.
+/// Reads the log until dropped, if there is one. `connect` opens it: when the broker is back, a connection that was cut
+/// off may stay silent for seconds, so the log is read at once over a new one.
 pub(super) async fn follow(
     connect: impl Fn() -> Option<RevocationLog>,
     revocations: &Revocations,

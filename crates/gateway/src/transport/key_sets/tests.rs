@@ -11,7 +11,7 @@ use wire::Families;
 
 use super::*;
 use crate::auth::key_set::{KeyLookup, KeySetTimes};
-use crate::auth::signed::jwk_of;
+use crate::auth::signed::{self, jwk_of};
 use crate::auth::token::Policy;
 
 const TIMES: KeySetTimes = KeySetTimes { interval: Duration::from_secs(300), stale_max: Duration::from_secs(3_600) };
@@ -51,7 +51,7 @@ impl Issuer {
     }
 
     fn config(&self) -> KeySetConfig {
-        KeySetConfig { url: self.url.clone(), issuer: None, audience: None, scopes: Vec::new(), ca: None }
+        KeySetConfig { url: self.url.clone(), ..signed::key_set() }
     }
 }
 
@@ -161,7 +161,7 @@ async fn over_tls_the_server_has_to_be_known_to_the_authority() {
     });
     for (ca, expected) in [(Some(CERTIFICATE), true), (Some(OTHER), false), (None, false)] {
         let ca = ca.map(<[u8]>::to_vec);
-        let config = KeySetConfig { url: url.clone(), issuer: None, audience: None, scopes: Vec::new(), ca };
+        let config = KeySetConfig { url: url.clone(), ca, ..signed::key_set() };
         let set = KeySet::new(config, TIMES);
         refresh(&set).await;
         assert_eq!(is_known(&set, "a"), expected);

@@ -15,14 +15,9 @@ async fn each_client_address_has_its_own_limits() {
         (by_proxy_protocol, "PROXY TCP4 CLIENT 127.0.0.1 1 2\r\n", ""),
     ] {
         let config = EdgeConfig {
-            handshake_timeout: PATIENCE,
-            connections_max: 1_000,
-            connects_per_second: 0,
             addresses: AddressLimits { connections_max: 2, connects_per_second: 5 },
             trusted_proxies,
-            diverts: Rc::default(),
-            tls: None,
-            paths: Paths::default(),
+            ..config()
         };
         let is_direct = proxy_header.is_empty() && forwarded.is_empty();
         let test = async {
@@ -62,16 +57,7 @@ async fn each_client_address_has_its_own_limits() {
 /// Above the limit of its address, a client is refused before its token is looked at, or its key is waited for.
 #[tokio::test]
 async fn attempts_above_the_limit_of_an_address_cost_no_check_of_a_token() {
-    let config = EdgeConfig {
-        handshake_timeout: PATIENCE,
-        connections_max: 1_000,
-        connects_per_second: 0,
-        addresses: AddressLimits { connections_max: 1, connects_per_second: 0 },
-        trusted_proxies: TrustedProxies::default(),
-        diverts: Rc::default(),
-        tls: None,
-        paths: Paths::default(),
-    };
+    let config = EdgeConfig { addresses: AddressLimits { connections_max: 1, connects_per_second: 0 }, ..config() };
     let test = async {
         let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
         edge.connect().await.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
@@ -100,16 +86,7 @@ async fn attempts_above_the_limit_of_an_address_cost_no_check_of_a_token() {
 /// Also those that are refused for their token, until their sockets have ended.
 #[tokio::test]
 async fn refused_upgrades_count_for_their_address() {
-    let config = EdgeConfig {
-        handshake_timeout: PATIENCE,
-        connections_max: 1_000,
-        connects_per_second: 0,
-        addresses: AddressLimits { connections_max: 2, connects_per_second: 0 },
-        trusted_proxies: TrustedProxies::default(),
-        diverts: Rc::default(),
-        tls: None,
-        paths: Paths::default(),
-    };
+    let config = EdgeConfig { addresses: AddressLimits { connections_max: 2, connects_per_second: 0 }, ..config() };
     let test = async {
         let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
         let mut open = async |more: &str| {
@@ -136,14 +113,9 @@ async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
         TrustedProxies::parse(&["127.0.0.1".into()], crate::config::ForwardedHeader::XForwardedFor);
     trusted_proxies.speak_proxy_protocol = true;
     let config = EdgeConfig {
-        handshake_timeout: PATIENCE,
-        connections_max: 1_000,
-        connects_per_second: 0,
         addresses: AddressLimits { connections_max: 2, connects_per_second: 0 },
         trusted_proxies,
-        diverts: Rc::default(),
-        tls: None,
-        paths: Paths::default(),
+        ..config()
     };
     let test = async {
         let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;

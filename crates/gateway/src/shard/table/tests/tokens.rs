@@ -6,8 +6,7 @@ use message_router::{FamilyPolicy, OnIsolation};
 use serde_json::json;
 
 use super::*;
-use crate::auth::key_set::{KeySetConfig, KeySetTimes};
-use crate::auth::signed::{EC_PRIVATE, NOW, claims, curve, hs256, verifier, with};
+use crate::auth::signed::{EC_PRIVATE, KEY_SET_TIMES, NOW, claims, curve, hs256, key_set, verifier, with};
 
 /// A table that takes signed tokens.
 fn table() -> Table {
@@ -73,16 +72,7 @@ fn a_first_token_that_is_no_good_ends_the_connection() {
 #[test]
 fn a_token_whose_key_is_not_known_yet_is_answered_with_a_time() {
     let mut table = table();
-    let set = KeySetConfig {
-        url: "https://login.example.com/keys".into(),
-        issuer: None,
-        audience: None,
-        scopes: Vec::new(),
-        ca: None,
-    };
-    let minute = std::time::Duration::from_secs(60);
-    let times = KeySetTimes { interval: minute, stale_max: minute };
-    table.shard.rules.verifier.replace(verifier().with_key_sets([set], times));
+    table.shard.rules.verifier.replace(verifier().with_key_sets([key_set()], KEY_SET_TIMES));
     let unknown = curve(Algorithm::ES256, Some("new"), &claims("alice"), EC_PRIVATE);
     let pending = |text: &str| text.contains(r#""code":"unavailable""#) && text.contains(r#""retry_after_ms":2000"#);
 
