@@ -144,7 +144,7 @@ export class Leader {
 
   #presence(tab: Tab, channel: string): void {
     tab.offs.push(this.#client.watchPresence(channel));
-    // Others may have asked before: whoever watches the scope is told again.
+    // Others may have asked before: each tab that watches the scope is told again.
     this.#client.request({ type: "presence", channel }).then(
       (list) => {
         for (const other of this.#tabs.keys()) this.#say(other, { ...list, correlation_id: null });

@@ -38,7 +38,7 @@ async function publishes(t, command, args, expected, { fails = 0 } = {}) {
     PATH: `${HOME}/bin:${process.env.PATH}`,
   };
   for (let failed = 0; failed < fails; failed += 1) {
-    assert.notEqual(await new Program(command, args, environment).ended, 0, "whoever runs it hears of the lost answer");
+    assert.notEqual(await new Program(command, args, environment).ended, 0, "its exit code says that the answer was lost");
   }
   const written = await new Program(command, args, environment).succeeds();
   assert.equal(proxy.lost, 1, "the answer of the first publishing call is lost");

@@ -1,4 +1,4 @@
-//! A scope without a message: how long it is kept, and what it costs whoever only listens.
+//! A scope without a message: how long it is kept, and what a reader that only listens costs.
 
 use redis::{Connection, RedisResult, cmd};
 
